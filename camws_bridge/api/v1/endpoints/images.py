@@ -1,0 +1,192 @@
+"""``/api/v1/images`` and ``/api/v1/masks``: stills, raw pixels, MJPEG."""
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tornado.iostream import StreamClosedError
+
+from camws_bridge.api.bridge import Bridge, Route
+from camws_bridge.api.handlers import ApiError, ApiHandler, no_such_stream
+from camws_bridge.models import Message, Variant
+from camws_bridge.services import image_service
+from camws_bridge.services.image_service import RAW
+from camws_bridge.vision.encoding import JPEG, PNG
+from camws_bridge.websockets import options as client_options
+from camws_bridge.websockets.options import ClientOptions, OptionError
+from camws_bridge.websockets.stream_client import StreamClient
+
+_WAIT = 1.0
+_TYPES = {'jpg': JPEG, 'png': PNG}
+_BOUNDARY = 'camws-frame'
+# JPEG holds 8 bits: it would lose what this stream is for.
+_PNG_ONLY = frozenset({'depth_raw'})
+
+
+class ImageRequestHandler(ApiHandler):
+    """What the handlers of images share."""
+
+    def read_options(self) -> ClientOptions:
+        """Return the options of the query; raises ApiError."""
+        query = {name: self.get_query_argument(name) for name in self.request.query_arguments}
+        try:
+            return client_options.parse_query(query, ())
+        except OptionError as error:
+            raise ApiError(400, 'bad_option', str(error)) from None
+
+    def check_stream(self, stream_id: str) -> None:
+        """Raise ApiError for a stream that is no image stream."""
+        if stream_id not in image_service.CATALOGUE:
+            raise no_such_stream(stream_id, list(image_service.CATALOGUE))
+
+    async def fetch(self, variant: Variant) -> Message:
+        """Return the newest message of a variant; raises ApiError 503 when there is none."""
+        return await fetch(self.bridge, variant)
+
+    def send_image(self, message: Message) -> None:
+        """Answer with an image."""
+        stamp = message.stamp
+        self.set_header('Content-Type', message.content_type)
+        self.set_header('X-Seq', str(message.seq))
+        self.set_header('X-Timestamp', f'{stamp.sec}.{stamp.nanosec:09d}')
+        self.set_header('X-Frame-Id', message.frame_id)
+        self.write(bytes(message.body))
+
+
+async def fetch(bridge: Bridge, variant: Variant) -> Message:
+    """Return the newest message of a variant; raises ApiError 503 when there is none."""
+    try:
+        return await bridge.streaming.newest(variant, _WAIT)
+    except asyncio.TimeoutError:
+        problem = bridge.status.problem(variant.stream_id)
+        code = problem.code if problem else 'unavailable'
+        reason = problem.message if problem else f'{variant.stream_id} has nothing to show now'
+        raise ApiError(503, code, reason) from None
+
+
+class ImageHandler(ImageRequestHandler):
+    """The newest image of a stream, as JPEG or PNG."""
+
+    async def get(self, stream_id: str, extension: str) -> None:
+        """Answer with the image."""
+        self.check_stream(stream_id)
+        content_type = _TYPES[extension]
+        if content_type == JPEG and stream_id in _PNG_ONLY:
+            raise ApiError(404, 'no_such_format', f'{stream_id} is there as .png only')
+        options = self.read_options()
+        self.send_image(await self.fetch(Variant(
+            stream_id, options.width, options.quality, options.marker_id,
+            _unless_own(stream_id, content_type))))
+
+
+class RawImageHandler(ImageRequestHandler):
+    """Undecorated pixels of ``color`` or ``depth``."""
+
+    async def get(self, stream_id: str) -> None:
+        """Answer with packed rows in the camera's own layout, described by headers."""
+        message = await self.fetch(Variant(stream_id, content_type=RAW))
+        self.set_header('X-Width', str(message.width))
+        self.set_header('X-Height', str(message.height))
+        self.set_header('X-Encoding', message.encoding)
+        self.set_header('X-Step', str(message.step))
+        self.send_image(message)
+
+
+class MaskHandler(ImageRequestHandler):
+    """The masks under their short names."""
+
+    async def get(self, name: str) -> None:
+        """Answer with ``board.png`` or ``marker.png?id=7``."""
+        options = self.read_options()
+        self.send_image(await self.fetch(Variant(
+            f'{name}_mask', options.width, marker_id=options.marker_id)))
+
+
+class MjpegHandler(ImageRequestHandler):
+    """A stream as MJPEG (multipart/x-mixed-replace), paced like a socket."""
+
+    def initialize(self, bridge: Bridge) -> None:
+        """Take the services."""
+        super().initialize(bridge)
+        self._client: StreamClient | None = None
+        self._variant = Variant('')
+        self._closed = asyncio.Event()
+
+    async def get(self, stream_id: str) -> None:
+        """Send images until the client goes."""
+        self.check_stream(stream_id)
+        if stream_id in _PNG_ONLY:
+            raise ApiError(404, 'no_such_format', f'{stream_id} is there as .png only')
+        options = self.read_options()
+        if self.bridge.connections.total >= self.bridge.settings().max_clients:
+            raise ApiError(503, 'too_many_clients', 'too many clients')
+        self.set_header('Content-Type', f'multipart/x-mixed-replace; boundary={_BOUNDARY}')
+        self.set_header('Connection', 'close')
+        await self.flush()
+        self._variant = Variant(stream_id, options.width, options.quality, options.marker_id,
+                                _unless_own(stream_id, JPEG))
+        self._client = StreamClient(self, stream_id, options, self.bridge.metrics)
+        self.bridge.streaming.connect(self._variant, self._client)
+        try:
+            await self._closed.wait()
+        finally:
+            self.bridge.streaming.disconnect(self._variant, self._client)
+
+    def on_connection_close(self) -> None:
+        """End ``get``."""
+        super().on_connection_close()
+        self._closed.set()
+
+    # -- transport of StreamClient ------------------------------------------------------------
+
+    def send_message(self, message: Message) -> bool:
+        """Send one part; see websockets.stream_client.Transport."""
+        stamp = message.stamp
+        self.write(f'--{_BOUNDARY}\r\nContent-Type: {message.content_type}\r\n'
+                   f'Content-Length: {len(message.body)}\r\nX-Seq: {message.seq}\r\n'
+                   f'X-Timestamp: {stamp.sec}.{stamp.nanosec:09d}\r\n\r\n')
+        self.write(bytes(message.body))
+        self.write(b'\r\n')
+        asyncio.ensure_future(self._flush())
+        return False
+
+    def close(self, _code: int, _reason: str) -> None:
+        """End the stream of images."""
+        self._closed.set()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._closed.set()
+        if self.request.connection is not None:
+            self.detach().close()
+
+    def check(self, now: float) -> None:
+        """Remove a client that has taken nothing for too long (seconds, monotonic)."""
+        if self._client and now - self._client.last_alive > self.bridge.settings().client_timeout:
+            self.abort()
+
+    async def _flush(self) -> None:
+        try:
+            await self.flush()
+        except StreamClosedError:
+            self._closed.set()
+            return
+        if self._client is not None:
+            self._client.on_drained()
+
+
+def _unless_own(stream_id: str, content_type: str) -> str | None:
+    """Return None for the stream's own content type, so that its variants are shared."""
+    own = image_service.CATALOGUE[stream_id].content_type
+    return None if content_type == own else content_type
+
+
+def routes(bridge: Bridge) -> list[Route]:
+    """Return the routes of this module."""
+    services: dict[str, Any] = {'bridge': bridge}
+    return [
+        (r'/api/v1/images/(color|depth)/raw', RawImageHandler, services),
+        (r'/api/v1/images/([^/]+)\.mjpg', MjpegHandler, services),
+        (r'/api/v1/images/([^/]+)\.(jpg|png)', ImageHandler, services),
+        (r'/api/v1/masks/(board|marker)\.png', MaskHandler, services),
+    ]

@@ -1,0 +1,268 @@
+"""``/ws/{stream_id}``: one client of one stream, with or without the subprotocol camws.v1."""
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+import orjson
+from tornado.concurrent import Future
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+from tornado.web import HTTPError
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from camws_bridge.api.bridge import Bridge, Route
+from camws_bridge.api.handlers import ApiHandler
+from camws_bridge.models import Message, Variant
+from camws_bridge.websockets import options as client_options
+from camws_bridge.websockets.options import ClientOptions, OptionError
+from camws_bridge.websockets.stream_client import StreamClient
+from camws_bridge.websockets.stream_status import CATALOGUE, Status, WELL
+from camws_bridge.websockets.wire import SUBPROTOCOL
+
+log = logging.getLogger(__name__)
+
+SHUTTING_DOWN, NO_PONG, TOO_MANY = 1001, 1008, 1013
+BAD_OPTION, NO_SUCH_STREAM = 4400, 4404
+_CAPABILITIES = ('ack', 'configure', 'time')
+# RFC 6455: a control frame holds 125 bytes, two of them are the code.
+_MAX_REASON = 123
+# What may wait in the kernel unsent before a client counts as busy (bytes).
+_UNSENT = 128 * 1024
+
+
+class StreamSocket(WebSocketHandler):
+    """Connects one browser or script to a stream; the transport of a StreamClient."""
+
+    def initialize(self, bridge: Bridge) -> None:
+        """Take the services."""
+        self.bridge = bridge
+        self.client: StreamClient | None = None
+        self.variant = Variant('')
+        self.status: Status | None = None
+
+    # -- before the upgrade -------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Refuse who may not come in, as HTTP."""
+        if not self.bridge.access.is_origin_allowed(self.request):
+            raise HTTPError(403)
+        if not self.bridge.access.has_token(self.request):
+            raise HTTPError(401)
+
+    def check_origin(self, origin: str) -> bool:
+        """Pass: ``prepare`` has checked it."""
+        return True
+
+    set_default_headers = ApiHandler.set_default_headers
+    write_error = ApiHandler.write_error
+    write_json = ApiHandler.write_json
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Choose camws.v1 when it is offered."""
+        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
+
+    # -- the connection -----------------------------------------------------------------------
+
+    def open(self, stream_id: str) -> None:
+        """Subscribe, or say why not and close."""
+        bridge = self.bridge
+        known = bridge.status.stream_ids()
+        if stream_id not in known:
+            self.refuse(NO_SUCH_STREAM, f'no such stream; there are: {" ".join(known)}')
+            return
+        if bridge.connections.total >= bridge.settings().max_clients:
+            self.refuse(TOO_MANY, 'too many clients')
+            return
+        query = {name: values[-1].decode('utf-8', 'replace')
+                 for name, values in self.request.query_arguments.items()}
+        try:
+            options = client_options.parse_query(query, bridge.status.embeddable())
+        except OptionError as error:
+            self.refuse(BAD_OPTION, str(error))
+            return
+        self._tune_socket()
+        self.client = StreamClient(self, stream_id, options, bridge.metrics)
+        if self._is_framed:
+            self._send_json(self._server_info(stream_id))
+        self.variant = options.variant(stream_id, self._is_framed)
+        bridge.streaming.connect(self.variant, self.client)
+        log.info('%s watches %s', self.request.remote_ip, stream_id)
+
+    def on_message(self, message: str | bytes) -> None:
+        """Take a request of a camws.v1 client; what others send means nothing."""
+        if self.client is None:
+            return
+        self.client.on_alive()
+        if not self._is_framed:
+            return
+        received = self.bridge.clock()
+        try:
+            request = _parse(message)
+            self._handlers[request['op']](self, request, received)
+        except OptionError as error:
+            self.refuse(BAD_OPTION, str(error))
+
+    def on_pong(self, data: bytes) -> None:
+        """Note that the client lives."""
+        if self.client is not None:
+            self.client.on_alive()
+
+    def on_close(self) -> None:
+        """Unsubscribe."""
+        if self.client is not None:
+            self.bridge.streaming.disconnect(self.variant, self.client)
+            log.info('%s no longer watches %s', self.request.remote_ip, self.variant.stream_id)
+            self.client = None
+
+    # -- called by the server -----------------------------------------------------------------
+
+    def refuse(self, code: int, reason: str) -> None:
+        """Close with a code and a reason, cut to what a close frame holds."""
+        self.close(code, cut(reason))
+
+    def check(self, now: float) -> None:
+        """Ping, remove the client if it is dead, and tell it of a changed state (seconds)."""
+        if self.client is None:
+            return
+        if now - self.client.last_alive > self.bridge.settings().client_timeout:
+            self.bridge.metrics.clients_removed.labels('timeout').inc()
+            log.info('%s neither takes bytes nor answers: removed', self.request.remote_ip)
+            self.refuse(NO_PONG, 'no answer to pings')
+            # What waits in front of the close frame may never be taken.
+            self.abort()
+            return
+        try:
+            self.ping(b'')
+        except WebSocketClosedError:
+            return
+        if self._is_framed:
+            self._tell_status()
+
+    # -- transport of StreamClient ------------------------------------------------------------
+
+    def send_message(self, message: Message) -> bool:
+        """Send a complete frame (see websockets.stream_client.Transport)."""
+        stream = self._stream
+        if stream is None or self.ws_connection is None or self.ws_connection.is_closing():
+            raise WebSocketClosedError()
+        rest = memoryview(message.frame)
+        # Straight to the socket: the stream would keep a list and a future for every frame.
+        # What tornado has buffered goes first, and TLS needs the stream.
+        if not stream.writing() and not isinstance(stream, SSLIOStream):
+            try:
+                rest = rest[stream.socket.send(rest):]
+            except BlockingIOError:
+                pass
+            if not rest:
+                return True
+        stream.write(rest).add_done_callback(self._on_written)
+        return False
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._stream is not None:
+            self._stream.close()
+
+    @property
+    def _stream(self) -> IOStream | None:
+        return self.ws_connection.stream if self.ws_connection is not None else None
+
+    def _on_written(self, future: Future[None]) -> None:
+        # A closed stream is reported by on_close; the exception must be looked at all the same.
+        if future.exception() is None and self.client is not None:
+            self.client.on_drained()
+
+    # -- camws.v1 -----------------------------------------------------------------------------
+
+    @property
+    def _is_framed(self) -> bool:
+        return self.selected_subprotocol == SUBPROTOCOL
+
+    def _server_info(self, stream_id: str) -> dict[str, Any]:
+        return {'op': 'server_info', 'name': 'camws_bridge', 'version': self.bridge.version,
+                'session_id': self.bridge.session_id, 'stream': stream_id,
+                'content_type': CATALOGUE[stream_id].content_type,
+                'capabilities': _CAPABILITIES}
+
+    def _on_ack(self, request: dict[str, Any], _: float) -> None:
+        seq = request.get('seq')
+        if not isinstance(seq, int) or isinstance(seq, bool):
+            raise OptionError(f'ack: seq {seq!r} is not allowed; allowed: a whole number')
+        assert self.client is not None
+        self.client.acknowledge(seq)
+
+    def _on_configure(self, request: dict[str, Any], _: float) -> None:
+        assert self.client is not None
+        options = client_options.apply(self.client.options, request,
+                                       self.bridge.status.embeddable())
+        self._send_json({'op': 'configured', **options.as_dict()})
+        self._change_options(self.client, options)
+
+    def _change_options(self, client: StreamClient, options: ClientOptions) -> None:
+        variant = options.variant(self.variant.stream_id, self._is_framed)
+        client.configure(options)
+        if variant != self.variant:
+            self.bridge.streaming.disconnect(self.variant, client)
+            self.variant = variant
+            self.bridge.streaming.connect(variant, client)
+
+    def _on_time(self, request: dict[str, Any], received: float) -> None:
+        self._send_json({'op': 'time', 't0': request.get('t0'), 't1': received,
+                         't2': self.bridge.clock()})
+
+    _handlers = {'ack': _on_ack, 'configure': _on_configure, 'time': _on_time}
+
+    def _tell_status(self) -> None:
+        status = self.bridge.status.problem(self.variant.stream_id)
+        if status == self.status:
+            return
+        # Nothing was wrong before, and nothing is: no news.
+        told = status or WELL
+        self.status = status
+        self._send_json({'op': 'status', 'level': told.level, 'code': told.code,
+                         'message': told.message})
+
+    def _send_json(self, value: dict[str, Any]) -> None:
+        try:
+            self.write_message(orjson.dumps(value).decode()).add_done_callback(_ignore_closed)
+        except WebSocketClosedError:
+            pass
+
+    def _tune_socket(self) -> None:
+        self.set_nodelay(True)
+        # The kernel's buffer would hide megabytes of old images from us.
+        if self._stream is not None and hasattr(socket, 'TCP_NOTSENT_LOWAT'):
+            self._stream.socket.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+
+
+def cut(reason: str) -> str:
+    """Return a reason that fits into a close frame, cut between words."""
+    if len(reason.encode()) <= _MAX_REASON:
+        return reason
+    kept = reason.encode()[:_MAX_REASON - len(' …'.encode())].decode('utf-8', 'ignore')
+    return kept.rpartition(' ')[0] + ' …'
+
+
+def _parse(message: str | bytes) -> dict[str, Any]:
+    try:
+        request = orjson.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise OptionError(f'message is not JSON: {error}') from None
+    operations = tuple(StreamSocket._handlers)
+    if not isinstance(request, dict) or request.get('op') not in operations:
+        given = request.get('op') if isinstance(request, dict) else request
+        raise OptionError(f'op: {given!r} is not allowed; allowed: {", ".join(operations)}')
+    return request
+
+
+def _ignore_closed(future: Future[None]) -> None:
+    error = future.exception()
+    if error is not None and not isinstance(error, (WebSocketClosedError, StreamClosedError)):
+        log.warning('a message was not sent: %s', error)
+
+
+def routes(bridge: Bridge) -> list[Route]:
+    """Return the routes of this module."""
+    return [(r'/ws/(.+)', StreamSocket, {'bridge': bridge})]

@@ -1,0 +1,90 @@
+"""The entry point: init, build, spin, and stop in the reverse order."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+import signal
+import sys
+import threading
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from camws_bridge.api.server import ServerError
+from camws_bridge.dependencies import Application, build
+from camws_bridge.ros.logs import forward_logs
+from camws_bridge.ros.memory import keep_large_blocks
+from camws_bridge.settings import SettingsError
+from camws_bridge.vision.detection import check_opencv
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the bridge until SIGINT or SIGTERM; return the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    keep_large_blocks()
+    rclpy.init(args=None if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        return _run(stop)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _run(stop: threading.Event) -> int:
+    node = Node('camws_bridge')
+    forward_logs(node.get_logger())
+    try:
+        check_opencv()
+        application = build(node)
+        application.start()
+    except (SettingsError, ServerError, RuntimeError) as error:
+        node.get_logger().fatal(str(error))
+        node.destroy_node()
+        return 1
+    _announce(node, application)
+    ended_well = _spin(node, stop)
+    application.stop()
+    node.destroy_node()
+    return 0 if ended_well else 1
+
+
+def _spin(node: Node, stop: threading.Event) -> bool:
+    """Spin the node on thread R until ``stop``; return False when it failed before."""
+    # Not rclpy's experimental EventsExecutor: its timers never fire in the wheels of rclpy 9.1.
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    failures: list[Exception] = []
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except Exception as error:  # without its executor the bridge is blind: end it
+            failures.append(error)
+            node.get_logger().fatal(f'the ROS thread failed: {error!r}')
+        finally:
+            stop.set()
+
+    thread = threading.Thread(target=spin, name='ros', daemon=True)
+    thread.start()
+    stop.wait()
+    executor.shutdown()
+    thread.join()
+    return not failures
+
+
+def _announce(node: Node, application: Application) -> None:
+    settings, server = application.settings(), application.server
+    log = node.get_logger()
+    if settings.host in ('127.0.0.1', 'localhost', '::1'):
+        log.info('only this machine can connect; -p host:=0.0.0.0 opens it to the network')
+    elif not application.bridge.access.needs_token or not settings.tls.certfile:
+        log.warning('everybody on the network can connect: see auth.token and tls.certfile')
+    log.info(f'listening on {server.url}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

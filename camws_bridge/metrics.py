@@ -1,0 +1,50 @@
+"""
+The bridge's counters, in one registry that /metrics exposes.
+
+Names follow Prometheus' conventions; prometheus_client's objects are safe on every thread.
+"""
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (.0005, .001, .002, .004, .008, .016, .033, .066, .133, .266, .533, 1.0, 2.0)
+
+
+class Metrics:
+    """Every metric of one bridge; each instance has its own registry."""
+
+    def __init__(self) -> None:
+        """Create the metrics at zero."""
+        registry = self.registry = CollectorRegistry()
+        self.images_received = Counter(
+            'camws_images_received', 'Camera images received', registry=registry)
+        self.images_dropped = Counter(
+            'camws_images_dropped', 'Images dropped before processing, by reason', ['reason'],
+            registry=registry)
+        self.processing_errors = Counter(
+            'camws_processing_errors', 'Products that failed, by stream', ['stream'],
+            registry=registry)
+        self.stage_seconds = Histogram(
+            'camws_stage_seconds', 'Time spent by stage of the work on an image', ['stage'],
+            buckets=_SECONDS, registry=registry)
+        self.image_age_seconds = Histogram(
+            'camws_image_age_seconds', 'Age of an image (now minus its stamp) on arrival',
+            buckets=_SECONDS, registry=registry)
+        self.messages_produced = Counter(
+            'camws_messages_produced', 'Messages made', ['stream'], registry=registry)
+        self.messages_sent = Counter(
+            'camws_messages_sent', "Messages handed to clients' sockets", ['stream'],
+            registry=registry)
+        self.bytes_sent = Counter(
+            'camws_bytes_sent', "Bytes of messages handed to clients' sockets", ['stream'],
+            registry=registry)
+        self.messages_replaced = Counter(
+            'camws_messages_replaced', 'Messages replaced by a newer one before they were sent, '
+            'by where they waited', ['stream', 'hop'], registry=registry)
+        self.clients = Gauge(
+            'camws_clients', 'Clients connected', ['stream'], registry=registry)
+        self.clients_removed = Counter(
+            'camws_clients_removed', 'Clients removed by the bridge, by reason', ['reason'],
+            registry=registry)
+        self.markers_detected = Counter(
+            'camws_markers_detected', 'Markers detected', registry=registry)

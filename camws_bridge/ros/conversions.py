@@ -1,0 +1,134 @@
+"""
+ROS messages to models and back; the only user of cv_bridge.
+
+Every encoding that vision.pixel_formats knows is a view of the message. The rest (16-bit colour
+and Bayer, nv24 ...) goes through cv_bridge, if there is one.
+"""
+from __future__ import annotations
+
+import array
+from collections.abc import Callable
+import sys
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from camws_bridge.models import Array, CameraModel, EncodedImage, FloatArray, Stamp
+from camws_bridge.vision.camera import make_camera_model
+from camws_bridge.vision.encoding import inspect
+from camws_bridge.vision.geometry import to_quaternion
+from camws_bridge.vision.pixel_formats import FORMATS, ImageError, view_pixels
+
+_DEPTH_ENCODINGS = ('16UC1', 'mono16', '32FC1')
+
+
+def to_stamp(time: Time) -> Stamp:
+    """Return a message's time as a Stamp."""
+    return Stamp(time.sec, time.nanosec)
+
+
+def to_pixels(message: Image) -> tuple[Array, str]:
+    """Return an image's pixels and their encoding; raises ImageError."""
+    if message.encoding in FORMATS:
+        return _view(message), message.encoding
+    return _convert(message), 'bgr8'
+
+
+def to_depth(message: Image) -> Array:
+    """Return depth as uint16 mm or float32 m (h, w); raises ImageError."""
+    if message.encoding not in _DEPTH_ENCODINGS:
+        raise ImageError('depth_encoding', f"depth with encoding '{message.encoding}'; known: "
+                         f'{", ".join(_DEPTH_ENCODINGS)}')
+    return _view(message)
+
+
+def to_encoded(message: CompressedImage) -> tuple[EncodedImage, int, int]:
+    """Return the image file of a message, its width and height; raises ImageError."""
+    data = bytes(message.data)
+    content_type, width, height = inspect(data)
+    return EncodedImage(data, content_type), width, height
+
+
+def to_camera_model(message: CameraInfo) -> CameraModel:
+    """Return the intrinsics; raises CalibrationError."""
+    return make_camera_model(
+        message.width, message.height, message.distortion_model, np.array(message.d, float),
+        np.array(message.k, float), np.array(message.r, float), np.array(message.p, float),
+        message.header.frame_id)
+
+
+def to_image_message(image: Array, header: Header) -> Image:
+    """Return a BGR image (h, w, 3, uint8) as a message."""
+    height, width = image.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding='bgr8', step=width * 3)
+    # Only an array is taken over as it is: anything else is checked element by element.
+    data = array.array('B')
+    data.frombytes(np.ascontiguousarray(image).data)
+    message.data = data
+    return message
+
+
+def to_header(stamp: Stamp, frame_id: str) -> Header:
+    """Return the header of a message about an image."""
+    return Header(stamp=Time(sec=stamp.sec, nanosec=stamp.nanosec), frame_id=frame_id)
+
+
+def to_transform(header: Header, child_frame_id: str, parent_from_child: FloatArray
+                 ) -> TransformStamped:
+    """Return a pose (4x4) as a stamped transform."""
+    x, y, z = parent_from_child[:3, 3].tolist()
+    return TransformStamped(
+        header=header, child_frame_id=child_frame_id, transform=Transform(
+            translation=Vector3(x=x, y=y, z=z), rotation=_quaternion(parent_from_child)))
+
+
+def to_pose(matrix: FloatArray) -> Pose:
+    """Return a pose (4x4) as a message."""
+    x, y, z = matrix[:3, 3].tolist()
+    return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(matrix))
+
+
+def _quaternion(matrix: FloatArray) -> Quaternion:
+    x, y, z, w = to_quaternion(matrix).tolist()
+    return Quaternion(x=x, y=y, z=z, w=w)
+
+
+def _view(message: Image) -> Array:
+    return view_pixels(memoryview(message.data), message.width, message.height, message.encoding,
+                       message.step, bool(message.is_bigendian))
+
+
+def _convert(message: Image) -> Array:
+    """Return an image of an encoding only cv_bridge knows as BGR, uint8."""
+    if message.width == 0 or message.height == 0:
+        raise ImageError('zero_size', f'an image of {message.width}x{message.height} pixels')
+    if len(message.data) < message.step * message.height:
+        raise ImageError('short_data', f'{len(message.data)} bytes of data; step {message.step} x '
+                         f'height {message.height} needs more')
+    try:
+        image: Array = _cv_bridge()(_in_native_order(message), 'bgr8')
+    except Exception as error:  # cv_bridge raises all kinds of errors for what it does not know
+        raise ImageError('unknown_encoding', f"encoding '{message.encoding}' is not known "
+                         f'({error}); known: {", ".join(FORMATS)}') from error
+    return image
+
+
+def _cv_bridge() -> Callable[[Image, str], Array]:
+    from cv_bridge import CvBridge
+    convert: Callable[[Image, str], Any] = CvBridge().imgmsg_to_cv2
+    return convert
+
+
+def _in_native_order(message: Image) -> Image:
+    # cv_bridge's own byte swapping uses what numpy 2 has removed.
+    if '16' not in message.encoding or bool(message.is_bigendian) == (sys.byteorder == 'big'):
+        return message
+    swapped = array.array('B')
+    swapped.frombytes(np.frombuffer(message.data, np.uint16).byteswap().tobytes())
+    return Image(header=message.header, height=message.height, width=message.width,
+                 encoding=message.encoding, is_bigendian=int(sys.byteorder == 'big'),
+                 step=message.step, data=swapped)

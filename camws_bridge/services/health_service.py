@@ -1,0 +1,108 @@
+"""Do images arrive, and if not, why: one answer for /healthz, /diagnostics, logs and clients."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+import threading
+import time
+
+from camws_bridge.settings import Settings
+
+# How long a publisher may be there without an image arriving before this is called a fault.
+_SILENCE = 3.0
+
+REMEDY = (
+    'Fast DDS loses large best-effort images with its default 512 KB of shared memory: set '
+    'FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_large_images.xml of camws_bridge for the '
+    "camera driver's process, too (see Troubleshooting in the README)")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """
+    The state of the image source.
+
+    ``code``: ``ok``, ``idle`` (nobody wants images), ``starting``, ``no_images``, ``stale``.
+    """
+
+    is_ok: bool
+    code: str
+    message: str
+
+
+class HealthService:
+    """Watches the arrival of images. Safe on every thread."""
+
+    def __init__(self, settings: Callable[[], Settings],
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives monotonic seconds."""
+        self._settings = settings
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._watching_since: float | None = None
+        self._last_image: float | None = None
+        self._topic = 'image'
+        self._publishers = 0
+        self._images = 0
+        self._dropped: Counter[str] = Counter()
+
+    def set_watching(self, watching: bool) -> None:
+        """Say whether the bridge subscribes to the camera now."""
+        with self._lock:
+            self._watching_since = self._clock() if watching else None
+            self._last_image = None
+
+    def set_publishers(self, topic: str, count: int) -> None:
+        """Say how many publishers the image topic has."""
+        with self._lock:
+            self._topic, self._publishers = topic, count
+
+    def on_image(self) -> None:
+        """Note that a good image arrived."""
+        with self._lock:
+            self._last_image = self._clock()
+            self._images += 1
+
+    def on_dropped(self, reason: str) -> int:
+        """Note that an image was dropped; return how many were for this reason."""
+        with self._lock:
+            self._dropped[reason] += 1
+            return self._dropped[reason]
+
+    @property
+    def images(self) -> int:
+        """How many good images have arrived."""
+        return self._images
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many images were dropped, by reason."""
+        with self._lock:
+            return dict(self._dropped)
+
+    def check(self) -> Health:
+        """Return the state now."""
+        with self._lock:
+            return self._check(self._clock(), self._settings().stale_after)
+
+    def _check(self, now: float, stale_after: float) -> Health:
+        if self._watching_since is None:
+            return Health(True, 'idle', 'nobody wants images: the camera is left alone')
+        if self._last_image is not None:
+            age = now - self._last_image
+            if age <= stale_after:
+                return Health(True, 'ok', 'images arrive')
+            return Health(False, 'stale', f'no image on {self._topic} for {age:.0f} s'
+                          + self._why_not())
+        if now - self._watching_since <= _SILENCE:
+            return Health(False, 'starting', f'waiting for the first image on {self._topic}')
+        return Health(False, 'no_images', f'no image on {self._topic}' + self._why_not())
+
+    def _why_not(self) -> str:
+        if not self._publishers:
+            return ': it has no publisher'
+        dropped = ', '.join(f'{count} {reason}' for reason, count in self._dropped.items())
+        if dropped:
+            return f'; images were dropped: {dropped}'
+        return f', though it has {self._publishers} publisher(s). {REMEDY}'

@@ -1,0 +1,67 @@
+"""Rigid transforms as 4x4 matrices (see models.py for the convention)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from camws_bridge.models import Array, FloatArray
+
+
+def from_rotation_translation(rotation: FloatArray, translation: Array) -> FloatArray:
+    """Return the 4x4 matrix of a 3x3 rotation and a translation (3 values, metres)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = np.ravel(translation)
+    return matrix
+
+
+def from_rvec_tvec(rvec: Array, tvec: Array) -> FloatArray:
+    """Return the 4x4 matrix of OpenCV's rotation vector (radians) and translation (metres)."""
+    return from_rotation_translation(np.asarray(cv2.Rodrigues(rvec)[0], float), tvec)
+
+
+def to_rvec_tvec(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return OpenCV's rotation vector (3, radians) and translation (3, metres)."""
+    return np.asarray(cv2.Rodrigues(matrix[:3, :3])[0], float).ravel(), matrix[:3, 3].copy()
+
+
+def from_xyz_rpy(pose: Sequence[float]) -> FloatArray:
+    """
+    Return the 4x4 matrix of ``[x, y, z, roll, pitch, yaw]`` (metres, radians).
+
+    Fixed axes x, y, z in this order, as in URDF and REP 103.
+    """
+    rotation = Rotation.from_euler('xyz', pose[3:6]).as_matrix()
+    return from_rotation_translation(rotation, np.asarray(pose[:3], float))
+
+
+def to_quaternion(matrix: FloatArray) -> FloatArray:
+    """Return the unit quaternion x, y, z, w with w >= 0."""
+    quaternion: FloatArray = Rotation.from_matrix(matrix[:3, :3]).as_quat(canonical=True)
+    return quaternion
+
+
+def from_quaternion(translation: Sequence[float], quaternion: Sequence[float]) -> FloatArray:
+    """Return the 4x4 matrix of a translation (metres) and a quaternion x, y, z, w."""
+    rotation = Rotation.from_quat(quaternion).as_matrix()
+    return from_rotation_translation(rotation, np.asarray(translation, float))
+
+
+def invert(matrix: FloatArray) -> FloatArray:
+    """Return the inverse of a rigid transform: T_a_b becomes T_b_a."""
+    rotation = matrix[:3, :3].T
+    return from_rotation_translation(rotation, -rotation @ matrix[:3, 3])
+
+
+def transform_points(matrix: FloatArray, points: FloatArray) -> FloatArray:
+    """Take points (n x 3, metres) of frame b into frame a by T_a_b."""
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def difference(a: FloatArray, b: FloatArray) -> tuple[float, float]:
+    """Return the distance (metres) and the angle (radians) between two poses."""
+    rotation = Rotation.from_matrix(a[:3, :3].T @ b[:3, :3])
+    return float(np.linalg.norm(a[:3, 3] - b[:3, 3])), float(rotation.magnitude())

@@ -1,0 +1,141 @@
+"""
+One client of one stream: which message it gets next, and when.
+
+Everything happens on the loop's thread, except ``is_due``, which any thread may ask.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+import time
+from typing import Protocol
+
+from camws_bridge.latest_slot import LatestSlot
+from camws_bridge.metrics import Metrics
+from camws_bridge.models import Message
+from camws_bridge.websockets.options import ClientOptions
+
+# How much too early a message may be to count for the next place in a rate, in periods.
+_EARLY = 0.1
+
+
+class Transport(Protocol):
+    """The socket of a client, as it is needed here."""
+
+    def send_message(self, message: Message) -> bool:
+        """
+        Send a message without waiting; raises when the socket is dead.
+
+        True when the kernel took all of it. Otherwise the rest follows by itself, and
+        StreamClient.on_drained is called once it is gone.
+        """
+
+    def check(self, now: float) -> None:
+        """Look after the connection (seconds, monotonic clock)."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye with a WebSocket close code; what cannot say it just closes."""
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+
+
+class StreamClient:
+    """
+    Paces one client: at most one message waits for it, always the newest.
+
+    Three things hold a message back: the socket has not taken the last one yet, the window of
+    unacknowledged messages is full (for clients that have sent an ack), or the client's ``fps``.
+    """
+
+    def __init__(self, transport: Transport, stream_id: str, options: ClientOptions,
+                 metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives monotonic seconds."""
+        self.options = options
+        self.last_alive = clock()
+        self._transport = transport
+        self._clock = clock
+        self._slot: LatestSlot[Message] = LatestSlot()
+        self._sending = False
+        self._paced_by_acks = False
+        self._unacknowledged: deque[int] = deque()
+        self._next_due = 0.0
+        self._last_seq = -1
+        self._sent = metrics.messages_sent.labels(stream_id)
+        self._bytes = metrics.bytes_sent.labels(stream_id)
+        self._replaced = metrics.messages_replaced.labels(stream_id, 'client')
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether the client's rate allows a message now (seconds, monotonic clock)."""
+        fps = self.options.fps
+        return fps is None or now >= self._next_due - _EARLY / fps
+
+    def offer(self, message: Message) -> None:
+        """Take the newest message: sent now, or kept in place of an older one."""
+        if message.seq == self._last_seq:
+            return
+        now = self._clock()
+        if not self.is_due(now):
+            return
+        self._last_seq = message.seq
+        if self.options.fps is not None:
+            period = 1.0 / self.options.fps
+            # Places in the rate are even; one that was missed for long is not made up for.
+            self._next_due = max(self._next_due, now - period) + period
+        if self._slot.put(message) is not None:
+            self._replaced.inc()
+        self._send_next()
+
+    def acknowledge(self, seq: int) -> None:
+        """Note that the client has shown message ``seq`` (and all before it)."""
+        self._paced_by_acks = True
+        while self._unacknowledged and self._unacknowledged[0] <= seq:
+            self._unacknowledged.popleft()
+        self._send_next()
+
+    def configure(self, options: ClientOptions) -> None:
+        """Change what the client asked for, from the next message on."""
+        self.options = options
+        self._next_due = 0.0
+        # The newest message may come again, in the new variant.
+        self._last_seq = -1
+        self._send_next()
+
+    def on_drained(self) -> None:
+        """Go on: the kernel has taken the last message."""
+        self.on_alive()
+        self._sending = False
+        self._send_next()
+
+    def on_alive(self) -> None:
+        """Note a sign of life: bytes taken, a pong, a message."""
+        self.last_alive = self._clock()
+
+    def check(self, now: float) -> None:
+        """Look after the connection (seconds, monotonic clock)."""
+        self._transport.check(now)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye with a WebSocket close code."""
+        self._transport.close(code, reason)
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        self._transport.abort()
+
+    def _send_next(self) -> None:
+        while not self._sending and not self._is_window_full():
+            message = self._slot.take()
+            if message is None:
+                return
+            self._unacknowledged.append(message.seq)
+            if not self._paced_by_acks and len(self._unacknowledged) > self.options.window:
+                self._unacknowledged.popleft()
+            self._sending = not self._transport.send_message(message)
+            self._sent.inc()
+            self._bytes.inc(len(message.frame))
+            if not self._sending:
+                self.on_alive()
+
+    def _is_window_full(self) -> bool:
+        return self._paced_by_acks and len(self._unacknowledged) >= self.options.window
