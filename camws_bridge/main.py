@@ -1,7 +1,6 @@
 """The entry point: init, build, spin, and stop in the reverse order."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 import signal
 import sys
 import threading
@@ -19,13 +18,13 @@ from camws_bridge.settings import SettingsError
 from camws_bridge.vision.detection import check_opencv
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the bridge until SIGINT or SIGTERM; return the exit code."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     keep_large_blocks()
-    rclpy.init(args=None if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         return _run(stop)
     finally:

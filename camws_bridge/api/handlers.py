@@ -1,12 +1,16 @@
 """What all HTTP endpoints share: access, CORS, security headers, JSON errors."""
 from __future__ import annotations
 
+import logging
+from types import TracebackType
 from typing import Any
 
-import orjson
 from tornado.web import HTTPError, RequestHandler
 
+from camws_bridge import json_text
 from camws_bridge.api.bridge import Bridge
+
+log = logging.getLogger(__name__)
 
 _EXPOSED = 'X-Seq, X-Timestamp, X-Frame-Id, X-Width, X-Height, X-Encoding, X-Step'
 _POLICY = ("default-src 'self'; img-src 'self' blob:; connect-src 'self' ws: wss:; "
@@ -51,14 +55,14 @@ class ApiHandler(RequestHandler):
 
     def options(self, *_: str) -> None:
         """Answer a browser's question before a request with headers."""
-        self.set_header('Access-Control-Allow-Methods', 'GET, HEAD')
+        self.set_header('Access-Control-Allow-Methods', 'GET')
         self.set_header('Access-Control-Allow-Headers', 'Authorization')
         self.set_status(204)
 
     def write_json(self, value: Any) -> None:
         """Answer with a JSON value."""
         self.set_header('Content-Type', 'application/json')
-        self.write(orjson.dumps(value))
+        self.write(json_text.dumps(value))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer an error as JSON, without a trace of the program."""
@@ -70,6 +74,14 @@ class ApiHandler(RequestHandler):
         if status_code == 401:
             self.set_header('WWW-Authenticate', 'Bearer')
         self.write_json({'error': {'code': code, 'message': message}})
+
+    def log_exception(self, typ: type[BaseException] | None, value: BaseException | None,
+                      tb: TracebackType | None) -> None:
+        """Log what went wrong; never the query, which may hold a token."""
+        if isinstance(value, HTTPError):
+            log.debug('%s %s: %s', self.request.remote_ip, self.request.path, value)
+        else:
+            log.error('%s failed: %s', self.request.path, value, exc_info=value)
 
     def _allow_origin(self) -> None:
         origin = self.request.headers.get('Origin')

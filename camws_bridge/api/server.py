@@ -12,8 +12,7 @@ import threading
 import time
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
-from tornado.web import Application, StaticFileHandler
+from tornado.web import Application, HTTPError, StaticFileHandler
 
 from camws_bridge.api.bridge import Bridge
 from camws_bridge.api.handlers import ApiHandler, UnknownPathHandler
@@ -23,10 +22,12 @@ from camws_bridge.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-_STATIC = Path(__file__).parent / 'static'
+# Resolved, since tornado serves no links that lead out of the folder (colcon makes such).
+_STATIC = Path(__file__).resolve().parent / 'static'
 _CHECK_EVERY = 0.5
 # How long clients may take to receive what is on its way when the server stops (seconds).
 _FAREWELL = 0.5
+_BACKLOG = 1024
 _MAX_CLIENT_MESSAGE = 64 * 1024
 
 
@@ -38,6 +39,16 @@ class StaticHandler(StaticFileHandler):
     """The dashboard's files; they hold no secret, so no token is asked for."""
 
     set_default_headers = ApiHandler.set_default_headers
+    write_error = ApiHandler.write_error
+    write_json = ApiHandler.write_json
+    log_exception = ApiHandler.log_exception
+
+    async def get(self, path: str, include_body: bool = True) -> None:
+        """Answer 404 for everything that is no file below the folder."""
+        try:
+            await super().get(path, include_body)
+        except HTTPError as error:
+            raise HTTPError(404 if error.status_code == 403 else error.status_code) from None
 
 
 class Server:
@@ -83,8 +94,12 @@ class Server:
         if self._thread is not None:
             raise RuntimeError('Server was started before')
         settings = bridge.settings()
-        tls = _tls_context(settings)
-        sockets = _bind(settings.host, settings.port)
+        try:
+            tls = _tls_context(settings)
+            sockets = _bind(settings.host, settings.port)
+        except (ServerError, SettingsError):
+            self.loop.close()
+            raise
         self.port = sockets[0].getsockname()[1]
         self._bridge = bridge
         self._thread = threading.Thread(target=self._run, args=(sockets, tls), name='web',
@@ -162,9 +177,20 @@ def _log_request(handler: ApiHandler) -> None:
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:
+    """Return one listening socket for each address of a host, all on the same port."""
+    sockets: list[socket.socket] = []
     try:
-        return bind_sockets(port, host)
+        for family, _, _, _, address in socket.getaddrinfo(
+                host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+            listening = socket.create_server((str(address[0]), port), family=family,
+                                             backlog=_BACKLOG)
+            listening.setblocking(False)
+            sockets.append(listening)
+            port = listening.getsockname()[1]
+        return sockets
     except OSError as error:
+        for listening in sockets:
+            listening.close()
         if error.errno == errno.EADDRINUSE:
             raise ServerError(f'port {port} on {host} is in use: set parameter port to another, '
                               'or to 0 for any free one') from None

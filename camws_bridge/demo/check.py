@@ -167,8 +167,21 @@ async def check(url: str, frames: int, token: str | None, limit: float,
         raise CheckFailed(f'only {report.frames} of {frames} frames with poses in {limit:g} s'
                           ) from None
     finally:
-        connection.close()
+        await close(connection)
     return report
+
+
+async def close(connection: WebSocketClientConnection) -> None:
+    """Close the socket and wait a moment for the other side to do so, too."""
+    async def drain() -> None:
+        while await connection.read_message() is not None:
+            pass
+
+    connection.close()
+    try:
+        await asyncio.wait_for(drain(), 1.0)
+    except asyncio.TimeoutError:
+        pass
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -151,6 +151,7 @@ def _camera_info(camera: CameraModel) -> CameraInfo:
 
 def run(arguments: Sequence[str]) -> int:
     """Publish until a signal comes; return the exit code."""
+    node: Node | None = None
     camera: DemoCamera | None = None
     try:
         rclpy.init(args=list(arguments))
@@ -174,6 +175,8 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         if camera is not None:
             camera.close()
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

@@ -65,6 +65,7 @@ class CameraNode:
         self._camera_info.update(active)
         self._depth.update(active and self._wants_depth())
         self._health.set_publishers(self._image.topic, self._image.publishers)
+        self._health.set_has_depth(self._depth.publishers > 0)
         if active != was_active:
             self._health.set_watching(active)
             if not active:

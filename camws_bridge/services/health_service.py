@@ -44,6 +44,7 @@ class HealthService:
         self._last_image: float | None = None
         self._topic = 'image'
         self._publishers = 0
+        self._has_depth = False
         self._images = 0
         self._dropped: Counter[str] = Counter()
 
@@ -57,6 +58,15 @@ class HealthService:
         """Say how many publishers the image topic has."""
         with self._lock:
             self._topic, self._publishers = topic, count
+
+    def set_has_depth(self, has_depth: bool) -> None:
+        """Say whether the depth topic has a publisher."""
+        self._has_depth = has_depth
+
+    @property
+    def has_depth(self) -> bool:
+        """Tell whether the depth topic has a publisher."""
+        return self._has_depth
 
     def on_image(self) -> None:
         """Note that a good image arrived."""

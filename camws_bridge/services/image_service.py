@@ -12,7 +12,7 @@ from camws_bridge.models import Array, CameraModel, Variant
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.vision import encoding, image_ops
-from camws_bridge.vision.camera import rectification_maps
+from camws_bridge.vision.camera import is_rectified, rectification_maps
 from camws_bridge.vision.encoding import JPEG, PNG
 from camws_bridge.vision.projection import by_pose
 
@@ -105,7 +105,7 @@ class ImageService:
         camera = context.frame.camera
         if camera is None:
             return None
-        if not camera.is_distorted:
+        if is_rectified(camera):
             return context.viewable
         if self._maps is None or self._maps[0] is not camera:
             self._maps = (camera, rectification_maps(camera))

@@ -4,8 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from camws_bridge import json_text
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.services.pose_messages import (
@@ -46,7 +45,7 @@ class JsonService:
 
     def produce(self, context: FrameContext, name: str) -> bytes:
         """Return the object ``name`` (one of EMBEDDABLE) as UTF-8 JSON without NaN."""
-        return context.once(('json', name), lambda: orjson.dumps(self._object(context, name)))
+        return context.once(('json', name), lambda: json_text.dumps(self._object(context, name)))
 
     def _object(self, context: FrameContext, name: str) -> dict[str, Any] | None:
         if name == 'camera_info':

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+import math
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,15 @@ def board_object(snapshot: TransformsSnapshot) -> dict[str, Any]:
         return {'visible': False, 'markers_used': 0, 'reprojection_error_px': None,
                 'reason': snapshot.board_absent}
     return {'visible': True, 'markers_used': board.markers_used,
-            'reprojection_error_px': board.reprojection_error_px}
+            'reprojection_error_px': _known(board.reprojection_error_px)}
 
 
 def markers_object(snapshot: TransformsSnapshot) -> dict[str, Any]:
     """Return the ``markers`` object: everything detected, in pixels."""
-    markers = [{'id': marker.marker_id, 'on_board': marker.on_board, 'length_m': marker.length,
-                'corners_px': marker.corners.tolist(),
-                'reprojection_error_px': marker.reprojection_error_px}
+    markers = [{'id': marker.marker_id, 'on_board': marker.on_board,
+                'length_m': _known(marker.length),
+                'corners_px': [[_known(x), _known(y)] for x, y in marker.corners.tolist()],
+                'reprojection_error_px': _known(marker.reprojection_error_px)}
                for marker in snapshot.seen]
     return {'stream': 'markers', 'seq': snapshot.seq,
             'header': _header(snapshot.stamp, snapshot.camera_frame_id),
@@ -99,8 +101,13 @@ def _transform(pose: NamedPose, frame_from_camera: FloatArray, stamp: Stamp, fra
             'kind': pose.kind, 'id': pose.marker_id,
             'transform': {'translation': {'x': x, 'y': y, 'z': z},
                           'rotation': {'x': qx, 'y': qy, 'z': qz, 'w': qw}},
-            'reprojection_error_px': pose.reprojection_error_px,
+            'reprojection_error_px': _known(pose.reprojection_error_px),
             'covariance': None, 'ambiguous': pose.ambiguous}
+
+
+def _known(value: float | None) -> float | None:
+    """Return a number, or None for one that is not finite: JSON has no others."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _header(stamp: Stamp, frame_id: str) -> dict[str, Any]:

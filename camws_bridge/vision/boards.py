@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import yaml
 from camws_bridge.models import Array, Detection, FloatArray
 from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.vision.geometry import from_xyz_rpy, transform_points
+
+_LONGEST = 1000.0       # metres: more is a length in other units
 
 
 class BoardError(ValueError):
@@ -110,15 +112,12 @@ def make_board(description: Any, default_dictionary: str) -> Board:
     kind = entries.choice('type', tuple(_MAKERS))
     dictionary = entries.text('dictionary', default_dictionary)
     try:
-        capacity = len(get_dictionary(dictionary).bytesList)
+        get_dictionary(dictionary)
     except ValueError as error:
         raise BoardError(f'dictionary: {error}') from error
     board = _MAKERS[kind](entries, dictionary)
     entries.check_all_used()
-    for marker_id in board.marker_ids:
-        if not 0 <= marker_id < capacity:
-            raise BoardError(f'marker id {marker_id} is not in {dictionary}; allowed: 0 to '
-                             f'{capacity - 1}')
+    _check_ids(board.marker_ids, dictionary)
     if len(set(board.marker_ids)) < len(board.marker_ids):
         raise BoardError('a marker id stands twice on the board')
     return board
@@ -137,12 +136,12 @@ def _make_grid(entries: _Entries, dictionary: str) -> Board:
     first = entries.count('first_id', default=0, least=0)
     width = columns * (length + gap) - gap + 2 * margin
     height = rows * (length + gap) - gap + 2 * margin
+    ids = _consecutive_ids(first, columns * rows, dictionary)
     centres = [(margin + length / 2 + column * (length + gap),
                 height - margin - length / 2 - row * (length + gap), 0.0)
                for row in range(rows) for column in range(columns)]
     corners = np.array([marker_square(length) + centre for centre in centres])
-    return _place(entries, tuple(range(first, first + columns * rows)), corners, width, height,
-                  dictionary)
+    return _place(entries, ids, corners, width, height, dictionary)
 
 
 def _make_charuco(entries: _Entries, dictionary: str) -> Board:
@@ -153,9 +152,9 @@ def _make_charuco(entries: _Entries, dictionary: str) -> Board:
     if marker >= square:
         raise BoardError(f'marker_length_m is {marker:g}; allowed: less than square_length_m '
                          f'({square:g})')
-    ids = np.arange(first, first + columns * rows // 2, dtype=np.int32)
+    ids = _consecutive_ids(first, columns * rows // 2, dictionary)
     opencv = cv2.aruco.CharucoBoard((columns, rows), square, marker, get_dictionary(dictionary),
-                                    ids)
+                                    np.array(ids, np.int32))
     opencv.setLegacyPattern(legacy)
     width, height = columns * square, rows * square
     # OpenCV counts from the top left corner with y down and z into the board.
@@ -164,8 +163,7 @@ def _make_charuco(entries: _Entries, dictionary: str) -> Board:
     chessboard = np.array(opencv.getChessboardCorners(), float) * flip + (0, height, 0)
     shift = _origin_shift(entries, width, height)
     charuco = Charuco(chessboard + shift, cv2.aruco.CharucoDetector(opencv))
-    return Board(tuple(int(i) for i in ids), corners + shift, _area(shift, width, height),
-                 dictionary, charuco)
+    return Board(ids, corners + shift, _area(shift, width, height), dictionary, charuco)
 
 
 def _make_markers(entries: _Entries, dictionary: str) -> Board:
@@ -198,6 +196,20 @@ def _place(entries: _Entries, ids: tuple[int, ...], corners: FloatArray, width: 
     return Board(ids, corners + shift, _area(shift, width, height), dictionary)
 
 
+def _consecutive_ids(first: int, count: int, dictionary: str) -> tuple[int, ...]:
+    # Checked before anything is made of them: a slip of the key can ask for a billion markers.
+    _check_ids((first, first + count - 1), dictionary)
+    return tuple(range(first, first + count))
+
+
+def _check_ids(marker_ids: Sequence[int], dictionary: str) -> None:
+    capacity = len(get_dictionary(dictionary).bytesList)
+    for marker_id in marker_ids:
+        if not 0 <= marker_id < capacity:
+            raise BoardError(f'marker id {marker_id} is not in {dictionary}; allowed: 0 to '
+                             f'{capacity - 1}')
+
+
 def _origin_shift(entries: _Entries, width: float, height: float) -> FloatArray:
     """Return what moves a board from its lower left corner to the asked origin."""
     if entries.choice('origin', ('center', 'lower_left'), 'center') == 'lower_left':
@@ -219,7 +231,25 @@ def _charuco_correspondences(charuco: Charuco, gray: Array, matched: Sequence[De
     if indices is None or len(indices) < 4:
         return np.zeros((1, 3)), np.zeros((1, 2))
     return (charuco.corners[np.ravel(indices)],
-            np.asarray(pixels, np.float64).reshape(-1, 2))
+            np.asarray(pixels, np.float64).reshape(-1, 2) - _charuco_shift())
+
+
+@cache
+def _charuco_shift() -> float:
+    """
+    Return by how much this OpenCV misplaces ChArUco corners, in x and y (px).
+
+    OpenCV 4 was half a pixel off until opencv/opencv#28380. Builds with and without it are hard
+    to tell by their number: it is measured, once, on a board printed on whole pixels.
+    """
+    board = cv2.aruco.CharucoBoard((3, 3), 1.0, 0.7, get_dictionary('DICT_4X4_50'))
+    pixels, indices, _, _ = cv2.aruco.CharucoDetector(board).detectBoard(
+        board.generateImage((300, 300)))
+    if indices is None:
+        return 0.0
+    corners = np.asarray(board.getChessboardCorners())[np.ravel(indices), :2]
+    expected = corners * 100 - 0.5      # pixel centres stand at integers
+    return round(2 * float(np.mean(pixels.reshape(-1, 2) - expected))) / 2
 
 
 class _Entries:
@@ -258,7 +288,7 @@ class _Entries:
     def length(self, name: str, default: float | None = None) -> float:
         value = self._get(name, default)
         least = 0.0 if default is not None else 1e-6
-        if not _is_number(value) or not least <= value < math.inf:
+        if not _is_number(value) or not least <= value <= _LONGEST:
             raise self._error(name, value, 'a length in metres')
         return float(value)
 
@@ -266,7 +296,7 @@ class _Entries:
         value = self._get(name, default)
         try:
             array = np.array(value, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             array = np.zeros(0)
         if array.shape != shape or not np.all(np.isfinite(array)):
             wanted = ' x '.join(map(str, shape))

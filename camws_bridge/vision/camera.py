@@ -7,6 +7,8 @@ module (equidistant, after Kannala and Brandt 2006).
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -64,16 +66,20 @@ def without_distortion(camera: CameraModel) -> CameraModel:
                        np.zeros(0), np.eye(3), np.hstack([k, np.zeros((3, 1))]), camera.frame_id)
 
 
+def is_rectified(camera: CameraModel) -> bool:
+    """Tell whether rectifying would leave the image as it is: no D, no R, P as K."""
+    turned = np.any(camera.r) and not np.array_equal(camera.r, np.eye(3))
+    return not (camera.is_distorted or turned
+                or not np.array_equal(without_distortion(camera).k, camera.k))
+
+
 def undistort_points(camera: CameraModel, pixels: Array) -> FloatArray:
     """Return normalised image coordinates (n x 2, at z = 1) of pixels (n x 2)."""
     points = np.asarray(pixels, np.float64).reshape(-1, 1, 2)
     if camera.model is DistortionModel.EQUIDISTANT and len(camera.d):
         undistorted = cv2.fisheye.undistortPoints(points, camera.k, camera.d)
     else:
-        # Far corners of wide lenses need more than OpenCV's five iterations.
-        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-9)
-        undistorted = cv2.undistortPoints(
-            points, camera.k, _coefficients(camera), None, None, None, criteria)
+        undistorted = _undistort(points, camera.k, _coefficients(camera))
     return np.asarray(undistorted, np.float64).reshape(-1, 2)
 
 
@@ -98,6 +104,16 @@ def rectification_maps(camera: CameraModel) -> tuple[Array, Array]:
             camera.k, camera.d, rotation, target, size, cv2.CV_16SC2)
     return cv2.initUndistortRectifyMap(
         camera.k, _coefficients(camera), rotation, target, size, cv2.CV_16SC2)
+
+
+def _undistort(points: Array, k: FloatArray, d: FloatArray) -> Array:
+    # Far corners of wide lenses need more than OpenCV's five iterations.
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-9)
+    # OpenCV 4 has a function of its own for that, which 5 has merged with the other.
+    iterate: Callable[..., Array] | None = getattr(cv2, 'undistortPointsIter', None)
+    if iterate is not None:
+        return iterate(points, k, d, None, None, criteria)
+    return cv2.undistortPoints(points, k, d, None, None, None, criteria)
 
 
 def _coefficients(camera: CameraModel) -> FloatArray:

@@ -10,7 +10,10 @@ from camws_bridge.models import Array, Detection
 
 # What every supported OpenCV needs to find all markers: 4.12 to 5.0 drop a whole group of
 # candidates when its largest lies near the image's edge, and 5.0's own bit threshold costs recall.
-_ROBUST = {'minMarkerDistanceRate': 0.05, 'minDistanceToBorder': 1, 'validBitIdThreshold': 0.5}
+_ROBUST = {'minMarkerDistanceRate': 0.05, 'minDistanceToBorder': 1, 'validBitIdThreshold': 0.5,
+           # OpenCV's own 0.3 leaves a window of 1 px on small markers, which doubles the error
+           # of their corners (the spelling is OpenCV's).
+           'relativeCornerRefinmentWinSize': 0.7}
 _REFINEMENTS = {
     'none': cv2.aruco.CORNER_REFINE_NONE,
     'subpix': cv2.aruco.CORNER_REFINE_SUBPIX,

@@ -21,10 +21,13 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xd0, 0xd8)})
 
 def encode(image: Array, content_type: str, quality: int) -> bytes:
     """Return the file of a gray or BGR image; ``quality`` (1-100) counts for JPEG only."""
-    if content_type == JPEG:
-        ok, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    else:
-        ok, data = cv2.imencode('.png', image, _PNG_OPTIONS)
+    try:
+        if content_type == JPEG:
+            ok, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        else:
+            ok, data = cv2.imencode('.png', image, _PNG_OPTIONS)
+    except cv2.error:
+        ok = False
     if not ok:
         raise ImageError('not_encoded', f'{image.shape} {image.dtype} does not go into a '
                          f'{content_type}')
@@ -36,7 +39,10 @@ def decode(data: bytes, gray: bool = False) -> Array:
     flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
     # The camera's calibration describes the sensor's rows and columns, whatever EXIF says.
     flag |= cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error:       # no data at all, or a size beyond OpenCV's limits
+        image = None
     if image is None:
         raise ImageError('not_decoded', f'a compressed image of {len(data)} bytes does not decode')
     return image
@@ -47,7 +53,7 @@ def inspect(data: bytes) -> tuple[str, int, int]:
     try:
         if data.startswith(_JPEG_START):
             return (JPEG, *_jpeg_size(data))
-        if data.startswith(_PNG_START):
+        if data.startswith(_PNG_START) and len(data) >= 24:
             width = int.from_bytes(data[16:20], 'big')
             height = int.from_bytes(data[20:24], 'big')
             if width and height:

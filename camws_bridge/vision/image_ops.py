@@ -15,6 +15,7 @@ _SHIFT = 4                                                  # OpenCV draws in 1/
 # OpenCV's drawing functions overflow on points far outside the image (px).
 _FAR = 30000.0
 _MAP_STEP = 8                                               # px between exact map points
+_MOST_ASPECT = 100                                          # of a straight view of a board
 
 
 def resize_to_width(image: Array, width: int | None, smooth: bool = True) -> Array:
@@ -44,11 +45,13 @@ def depth_to_millimetres(depth: Array) -> Array:
     """Return depth (uint16 mm or float32 m) as uint16 mm; 0 = no depth (NaN, infinite, < 0)."""
     if depth.dtype == np.uint16:
         return depth
-    metres = np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
     # What does not fit into 16 bits is no depth either: clipping would invent a wall at 65.5 m.
-    millimetres = np.rint(metres * 1000.0)
-    fitting = np.where((millimetres > 0) & (millimetres <= 65535), millimetres, 0)
-    return np.asarray(fitting, np.uint16)
+    # Comparisons with NaN are false.
+    with np.errstate(invalid='ignore', over='ignore'):
+        millimetres = np.rint(depth * np.float32(1000.0))
+        fits = (millimetres > 0) & (millimetres <= 65535)
+    result: Array = np.where(fits, millimetres, 0).astype(np.uint16)
+    return result
 
 
 def colour_depth(depth: Array, min_m: float, max_m: float) -> Array:
@@ -56,8 +59,8 @@ def colour_depth(depth: Array, min_m: float, max_m: float) -> Array:
     millimetres = depth_to_millimetres(depth)
     # A table of all 65536 depths costs less than arithmetic on every pixel.
     steps = (np.arange(65536, dtype=np.float32) / 1000.0 - min_m) / (max_m - min_m)
-    table = np.clip(steps * 255.0, 0, 255).astype(np.uint8)
-    coloured = cv2.applyColorMap(table[millimetres], cv2.COLORMAP_TURBO)
+    table: Array = np.clip(steps * 255.0, 0, 255).astype(np.uint8)
+    coloured: Array = cv2.applyColorMap(table[millimetres], cv2.COLORMAP_TURBO)
     coloured[millimetres == 0] = 0
     return coloured
 
@@ -94,6 +97,7 @@ def draw_marker(image: Array, corners: FloatArray, label: str) -> None:
 
 def draw_area(image: Array, outline: FloatArray) -> None:
     """Tint and outline an area (n x 2 px) in ``image``."""
+    outline = np.clip(outline, -_FAR, _FAR)
     x, y, width, height = cv2.boundingRect(np.rint(outline).astype(np.int32))
     left, top = max(x, 0), max(y, 0)
     part = image[top:max(y + height, 0), left:max(x + width, 0)]
@@ -130,11 +134,15 @@ def board_view_map(project: Projection, area: tuple[float, float, float, float],
     Return where each pixel of the straight view of a board lies in the image.
 
     The result is (h, w, 2) float32 px, for cv2.remap, the lens included: exact on a grid of
-    8 px, linear between. None when part of the board is not in front of the camera.
+    8 px, linear between. None when part of the board is not in front of the camera, and for an
+    area that is no more than a line, as that of markers on a wall.
     """
     x0, y0, x1, y1 = area
+    if min(x1 - x0, y1 - y0) * _MOST_ASPECT < max(x1 - x0, y1 - y0, 1e-6):
+        return None
     height = max(1, round(width * (y1 - y0) / (x1 - x0)))
-    columns, rows = (max(2, size // _MAP_STEP + 1) for size in (width, height))
+    # A small view has large steps in the image: more exact points, up to one for each pixel.
+    columns, rows = (max(min(size, 32), size // _MAP_STEP + 1) for size in (width, height))
     xs, ys = np.meshgrid(np.linspace(0.5, width - 0.5, columns) / width,
                          np.linspace(0.5, height - 0.5, rows) / height)
     on_board = np.stack([x0 + (x1 - x0) * xs, y1 - (y1 - y0) * ys, np.zeros_like(xs)], axis=-1)

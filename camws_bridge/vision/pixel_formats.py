@@ -80,7 +80,8 @@ def view_pixels(
     Return the samples as an array without copying them: (rows, width[, channels]).
 
     ``step`` is the length of a stored row in bytes; padding is left out of the view. The array
-    is read-only and in native byte order (only foreign 16- and 32-bit samples are copied).
+    is read-only and in native byte order (only foreign and unaligned 16- and 32-bit samples
+    are copied).
     Raises ImageError for an encoding that is not in FORMATS, for sizes that cannot be, and for
     data shorter than step x rows.
     """
@@ -111,6 +112,8 @@ def view_pixels(
         strides.append(dtype.itemsize)
     view: Array = np.ndarray(tuple(shape), stored, data, 0, tuple(strides))
     view = view.astype(dtype, copy=False)
+    if not view.flags.aligned:
+        view = view.copy()      # a step of half samples: OpenCV refuses it
     view.flags.writeable = False
     return view
 

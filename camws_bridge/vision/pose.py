@@ -23,7 +23,7 @@ from camws_bridge.vision.geometry import difference, from_rvec_tvec, transform_p
 _MAX_ERROR_PX = 10.0
 # A branch of the planar ambiguity is clearly better when e_other^2 > 6 e_best^2 + 6 sigma^2.
 _CLEARLY_BETTER = 6.0
-_CORNER_SIGMA_PX = 0.2
+_CORNER_SIGMA_PX = 0.1
 
 _PINHOLE = np.eye(3)
 _NO_DISTORTION = np.zeros(4)

@@ -80,8 +80,9 @@ class StreamClient:
         self._last_seq = message.seq
         if self.options.fps is not None:
             period = 1.0 / self.options.fps
-            # Places in the rate are even; one that was missed for long is not made up for.
-            self._next_due = max(self._next_due, now - period) + period
+            # Places in the rate are even; places that were missed are not made up for.
+            place = self._next_due if now - self._next_due < period else now
+            self._next_due = place + period
         if self._slot.put(message) is not None:
             self._replaced.inc()
         self._send_next()

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-import time
 from typing import Any
 
 from camws_bridge.services import image_service, json_service
@@ -15,7 +14,6 @@ from camws_bridge.websockets.streaming_service import StreamingService
 
 CATALOGUE: dict[str, ImageProduct | JsonStream] = {
     **image_service.CATALOGUE, **json_service.CATALOGUE}
-_NO_DEPTH_AFTER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +91,17 @@ class StreamStatusService:
         return Status('warning', 'no_calibration', frame.camera_problem)
 
     def _no_depth(self, stream_id: str) -> Status | None:
-        frame = self._streaming.newest_frame
-        if ('depth' not in CATALOGUE[stream_id].needs or frame is None
-                or time.monotonic() - self._streaming.depth_paired_at < _NO_DEPTH_AFTER):
+        if 'depth' not in CATALOGUE[stream_id].needs:
             return None
-        return Status('warning', 'no_depth', 'no depth image with the stamp of an image arrives')
+        if not self._health.has_depth:
+            return Status('warning', 'no_depth', 'the depth topic has no publisher')
+        if self._streaming.waits_for_depth:
+            return Status('warning', 'no_depth', 'no depth image with the stamp of an image '
+                          'arrives (see depth.max_stamp_difference)')
+        return None
 
     def _no_board(self, stream_id: str) -> Status | None:
+        # An old snapshot says nothing: poses are computed only while somebody wants them.
         snapshot = self._streaming.newest_snapshot
         if 'board' not in CATALOGUE[stream_id].needs or snapshot is None or snapshot.board:
             return None

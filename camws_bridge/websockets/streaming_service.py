@@ -39,6 +39,8 @@ _OVERLAY_VARIANT = Variant('aruco_debug')
 # Variants whose newest message is kept for those who come next.
 _KEPT_MESSAGES = 64
 _LOG_EVERY = 5.0
+# How long the poses of an image count as what is seen now, and how long depth may take (seconds).
+_RECENT, _DEPTH_PATIENCE = 1.0, 2.0
 
 
 class StreamingService:
@@ -66,7 +68,8 @@ class StreamingService:
         self._context: FrameContext | None = None
         self._made: set[Variant] = set()
         self._snapshot: TransformsSnapshot | None = None
-        self.depth_paired_at = 0.0
+        self._snapshot_at = 0.0
+        self._depth_paired_at = 0.0
         self._logged: dict[str, float] = {}
         # P to W
         self._outbox: LatestSlots[Variant, Message] = LatestSlots()
@@ -74,6 +77,7 @@ class StreamingService:
         self._newest: OrderedDict[Variant, Message] = OrderedDict()
         self._waiting: dict[Variant, list[asyncio.Future[Message]]] = {}
         self._requested: frozenset[Variant] = frozenset()
+        self._depth_wanted_at = 0.0
         self._rates: dict[str, RateMeter] = {}
 
     # -- any thread ---------------------------------------------------------------------------
@@ -120,8 +124,14 @@ class StreamingService:
 
     @property
     def newest_snapshot(self) -> TransformsSnapshot | None:
-        """The poses of the newest frame whose poses were wanted."""
-        return self._snapshot
+        """The poses of the newest frame, if they were wanted within the last second."""
+        return self._snapshot if time.monotonic() - self._snapshot_at < _RECENT else None
+
+    @property
+    def waits_for_depth(self) -> bool:
+        """Tell whether depth is wanted, and none was paired with an image for a while."""
+        since = max(self._depth_paired_at, self._depth_wanted_at)
+        return self.wants_depth and time.monotonic() - since > _DEPTH_PATIENCE
 
     def forget(self) -> None:
         """Drop what is known of the past: the camera is about to be left alone."""
@@ -133,6 +143,8 @@ class StreamingService:
 
     def connect(self, variant: Variant, client: Client) -> None:
         """Subscribe a client; the newest message there is goes to it at once."""
+        if not self.wants_depth:
+            self._depth_wanted_at = time.monotonic()
         self._connections.connect(variant, client)
         newest = self._current(variant)
         if newest is not None:
@@ -221,12 +233,17 @@ class StreamingService:
             context = self._context
             if context is not None:
                 self._process(context)
-                self._snapshot = context.made('snapshot') or self._snapshot
+                self._remember(context)
+
+    def _remember(self, context: FrameContext) -> None:
+        snapshot: TransformsSnapshot | None = context.made('snapshot')
+        if snapshot is not None and snapshot is not self._snapshot:
+            self._snapshot, self._snapshot_at = snapshot, time.monotonic()
 
     def _begin(self, frame: Frame) -> None:
         context = self._context
         if frame.depth is not None:
-            self.depth_paired_at = time.monotonic()
+            self._depth_paired_at = time.monotonic()
         if context is not None and context.frame.seq == frame.seq:
             context.add_depth(frame)
             return
@@ -234,8 +251,8 @@ class StreamingService:
         self._made = set()
 
     def _process(self, context: FrameContext) -> None:
-        wanted = [variant for variant in {*self._connections.wanted(time.monotonic()),
-                                          *self._requested} if variant not in self._made]
+        asked = (*self._connections.wanted(time.monotonic()), *self._requested)
+        wanted = [variant for variant in dict.fromkeys(asked) if variant not in self._made]
         # The plain picture does not wait for poses, and poses not for the other pictures.
         plain = [variant for variant in wanted if _is_plain(variant)]
         texts = [variant for variant in wanted if variant.stream_id in json_service.CATALOGUE]

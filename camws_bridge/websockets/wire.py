@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import struct
 
-import orjson
-
+from camws_bridge import json_text
 from camws_bridge.models import Frame, Message, Variant
 from camws_bridge.services.image_service import EncodedProduct
 
@@ -41,9 +40,11 @@ def _image_header(variant: Variant, frame: Frame, product: EncodedProduct,
     fields = {'stream': variant.stream_id, 'seq': frame.seq, 'stamp': frame.stamp.as_dict(),
               'frame_id': frame.frame_id, 'width': product.width, 'height': product.height,
               'content_type': product.content_type}
+    text = json_text.dumps(fields)
     if variant.embed:
-        fields['embed'] = {name: orjson.Fragment(text) for name, text in embed.items()}
-    text = orjson.dumps(fields)
+        # The objects are text already; they are made once for all variants that embed them.
+        objects = b','.join(b'"%s":%s' % (name.encode(), value) for name, value in embed.items())
+        text = text[:-1] + b',"embed":{' + objects + b'}}'
     # The prefix is 8 bytes long itself, so a padded header keeps the image aligned.
     text += b' ' * (-len(text) % _ALIGNMENT)
     return struct.pack('<BBHI', _VERSION, _KIND_IMAGE, 0, len(text)) + text

@@ -16,7 +16,7 @@ class StreamsHandler(ApiHandler):
 
 
 class HealthHandler(ApiHandler):
-    """Do images arrive?"""
+    """The state of the image source."""
 
     def get(self) -> None:
         """Answer 200 while they do (or nobody wants any), 503 with the reason otherwise."""

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from camws_bridge import json_text
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiError, ApiHandler
 from camws_bridge.api.v1.endpoints.images import fetch
@@ -20,7 +19,7 @@ class PoseRequestHandler(ApiHandler):
     async def fetch_object(self, stream_id: str) -> dict[str, Any]:
         """Return the newest object of a JSON stream; raises ApiError."""
         message = await fetch(self.bridge, Variant(stream_id))
-        value: dict[str, Any] = orjson.loads(message.body)
+        value: dict[str, Any] = json_text.loads(message.body)
         return value
 
     async def fetch_transforms(self) -> dict[str, Any]:

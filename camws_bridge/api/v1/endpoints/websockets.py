@@ -5,12 +5,12 @@ import logging
 import socket
 from typing import Any
 
-import orjson
 from tornado.concurrent import Future
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from camws_bridge import json_text
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiHandler
 from camws_bridge.models import Message, Variant
@@ -40,6 +40,8 @@ class StreamSocket(WebSocketHandler):
         self.client: StreamClient | None = None
         self.variant = Variant('')
         self.status: Status | None = None
+        # tornado forgets the connection as soon as a close frame is sent: keep the stream.
+        self._stream: IOStream | None = None
 
     # -- before the upgrade -------------------------------------------------------------------
 
@@ -57,6 +59,7 @@ class StreamSocket(WebSocketHandler):
     set_default_headers = ApiHandler.set_default_headers
     write_error = ApiHandler.write_error
     write_json = ApiHandler.write_json
+    log_exception = ApiHandler.log_exception
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """Choose camws.v1 when it is offered."""
@@ -164,10 +167,6 @@ class StreamSocket(WebSocketHandler):
         if self._stream is not None:
             self._stream.close()
 
-    @property
-    def _stream(self) -> IOStream | None:
-        return self.ws_connection.stream if self.ws_connection is not None else None
-
     def _on_written(self, future: Future[None]) -> None:
         # A closed stream is reported by on_close; the exception must be looked at all the same.
         if future.exception() is None and self.client is not None:
@@ -225,12 +224,14 @@ class StreamSocket(WebSocketHandler):
 
     def _send_json(self, value: dict[str, Any]) -> None:
         try:
-            self.write_message(orjson.dumps(value).decode()).add_done_callback(_ignore_closed)
+            self.write_message(json_text.dumps(value)).add_done_callback(_ignore_closed)
         except WebSocketClosedError:
             pass
 
     def _tune_socket(self) -> None:
         self.set_nodelay(True)
+        assert self.ws_connection is not None
+        self._stream = self.ws_connection.stream
         # The kernel's buffer would hide megabytes of old images from us.
         if self._stream is not None and hasattr(socket, 'TCP_NOTSENT_LOWAT'):
             self._stream.socket.setsockopt(
@@ -247,8 +248,8 @@ def cut(reason: str) -> str:
 
 def _parse(message: str | bytes) -> dict[str, Any]:
     try:
-        request = orjson.loads(message)
-    except orjson.JSONDecodeError as error:
+        request = json_text.loads(message)
+    except ValueError as error:
         raise OptionError(f'message is not JSON: {error}') from None
     operations = tuple(StreamSocket._handlers)
     if not isinstance(request, dict) or request.get('op') not in operations:

@@ -1,0 +1,241 @@
+"""The service between its slots: what is made, how often, in which order; no server needed."""
+import asyncio
+from collections import Counter
+from dataclasses import replace
+import threading
+
+import numpy as np
+from processes import wait_until
+import pytest
+from web_bridge import make_camera, make_frame, WebBridge
+
+from camws_bridge.events import OVERLAY_DRAWN, TRANSFORMS_COMPUTED
+from camws_bridge.models import Message, Variant
+from camws_bridge.websockets.streaming_service import OVERLAY, POSES
+
+
+class Watcher:
+    """A client that remembers; ``got`` wakes those who wait for it."""
+
+    def __init__(self) -> None:
+        self.received: list[Message] = []
+        self.got = threading.Condition()
+
+    def offer(self, message: Message) -> None:
+        with self.got:
+            self.received.append(message)
+            self.got.notify_all()
+
+    def wait_for(self, count: int) -> list[Message]:
+        with self.got:
+            assert self.got.wait_for(lambda: len(self.received) >= count, 10)
+            return list(self.received)
+
+    def is_due(self, now: float) -> bool:
+        return True
+
+    def check(self, now: float) -> None:
+        pass
+
+    def close(self, code: int, reason: str) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+@pytest.fixture
+def bridge():
+    """The service with its threads; the server listens but nobody uses it."""
+    it = WebBridge({'board.file': 'package://camws_bridge/config/boards/demo_board.yaml'})
+    it.server.start(it.bridge)
+    it.streaming.start()
+    yield it
+    it.streaming.stop()
+    it.server.stop()
+
+
+def in_loop(bridge, call, *arguments):
+    async def run():
+        return call(*arguments)
+    return asyncio.run_coroutine_threadsafe(run(), bridge.server.loop).result(10)
+
+
+def watch(bridge, variant) -> Watcher:
+    watcher = Watcher()
+    in_loop(bridge, bridge.streaming.connect, variant, watcher)
+    return watcher
+
+
+def test_every_stream_is_made_once_for_all_its_clients(bridge):
+    made = Counter()
+    produce = bridge.streaming._images._encode
+    bridge.streaming._images._encode = lambda context, product, *rest: (
+        made.update([product.stream_id]) or produce(context, product, *rest))
+    first, second = (watch(bridge, Variant('color')) for _ in range(2))
+    framed = watch(bridge, Variant('color', framed=True))
+    bridge.publish()
+    assert first.wait_for(1)[0] is second.wait_for(1)[0]
+    assert bytes(framed.wait_for(1)[0].body) == bytes(first.received[0].body)
+    assert made == {'color': 1}
+
+
+def test_nothing_is_made_for_streams_nobody_watches(bridge):
+    markers = watch(bridge, Variant('markers'))
+    bridge.publish()
+    markers.wait_for(1)
+    assert bridge.count('camws_messages_produced_total', stream='markers') == 1
+    assert bridge.count('camws_messages_produced_total', stream='color') == 0
+    assert bridge.count('camws_stage_seconds_count', stage='color') == 0
+
+
+def test_all_messages_of_an_image_have_its_seq_and_the_plain_picture_comes_first(bridge):
+    order: list[str] = []
+    guarded = bridge.streaming._guarded
+    bridge.streaming._guarded = lambda stage, make: order.append(stage) or guarded(stage, make)
+    watchers = {stream: watch(bridge, Variant(stream)) for stream in (
+        'aruco_debug', 'transforms_board', 'color', 'board_mask')}
+    frame = bridge.publish()
+    for watcher in watchers.values():
+        message = watcher.wait_for(1)[0]
+        assert (message.seq, message.stamp) == (frame.seq, frame.stamp)
+    assert order[0] == 'color' and order[1] == 'transforms_board'
+
+
+def test_who_comes_gets_the_newest_there_is_at_once(bridge):
+    bridge.publish()
+    frame = bridge.publish()
+    watch(bridge, Variant('markers')).wait_for(1)
+    for _ in range(2):      # made for the first, kept for the second
+        assert watch(bridge, Variant('color')).wait_for(1)[0].seq == frame.seq
+
+
+def test_a_failing_product_costs_the_others_nothing(bridge):
+    # Inject a fault by a product that raises.
+    def fail(*_):
+        raise ValueError('injected')
+    original = bridge.streaming._images.picture
+    bridge.streaming._images.picture = lambda context, variant: (
+        fail() if variant.stream_id == 'aruco_debug' else original(context, variant))
+    overlay, color = (watch(bridge, Variant(stream)) for stream in ('aruco_debug', 'color'))
+    mask = watch(bridge, Variant('board_mask'))
+    for count in (1, 2):
+        bridge.publish()
+        color.wait_for(count)
+        mask.wait_for(count)
+    wait_until(lambda: bridge.count(
+        'camws_processing_errors_total', stream='aruco_debug') >= 2, 10, 'both failures counted')
+    assert overlay.received == []
+
+
+def test_depth_that_comes_later_makes_depth_streams_only(bridge):
+    color, depth = (watch(bridge, Variant(stream)) for stream in ('color', 'depth'))
+    frame = bridge.publish()
+    color.wait_for(1)
+    bridge.streaming.on_image(replace(frame, depth=np.full((240, 320), 1000, np.uint16)))
+    assert depth.wait_for(1)[0].seq == frame.seq
+    assert len(color.received) == 1
+
+
+def test_a_processing_thread_that_is_behind_takes_the_newest(bridge):
+    # Inject a fault by holding the thread at its first product.
+    entered, go_on = threading.Event(), threading.Event()
+    produce = bridge.streaming._images.produce
+
+    def hold(context, variant):
+        entered.set()
+        assert go_on.wait(10)
+        return produce(context, variant)
+
+    bridge.streaming._images.produce = hold
+    color = watch(bridge, Variant('color'))
+    frames = [bridge.publish()]
+    assert entered.wait(10)
+    frames += [bridge.publish() for _ in range(4)]
+    go_on.set()
+    wait_until(lambda: color.received and color.received[-1].seq == frames[-1].seq, 10, 'newest')
+    assert {message.seq for message in color.received} <= {frames[0].seq, frames[-1].seq}
+    assert bridge.count('camws_messages_replaced_total', stream='image', hop='processing') == 3
+
+
+def test_a_loop_that_is_behind_is_woken_once_and_gets_the_newest(bridge):
+    # Inject a fault by holding the loop.
+    color = watch(bridge, Variant('color'))
+    markers = watch(bridge, Variant('markers'))
+    entered, go_on = threading.Event(), threading.Event()
+    bridge.server.loop.call_soon_threadsafe(lambda: entered.set() or go_on.wait(10))
+    assert entered.wait(10)
+    calls = []
+    call_in_loop = bridge.streaming._call_in_loop
+    bridge.streaming._call_in_loop = lambda call: calls.append(call) or call_in_loop(call)
+    produced = threading.Semaphore(0)
+    hand_over = bridge.streaming._hand_over
+    bridge.streaming._hand_over = lambda *it: hand_over(*it) or produced.release()
+    for _ in range(3):
+        frame = bridge.publish()
+        assert produced.acquire(timeout=10) and produced.acquire(timeout=10)
+    go_on.set()
+    assert [message.seq for message in color.wait_for(1)] == [frame.seq]
+    assert [message.seq for message in markers.wait_for(1)] == [frame.seq]
+    assert len(calls) == 1
+    assert bridge.count('camws_messages_replaced_total', stream='color', hop='loop') == 2
+
+
+def test_ros_gets_poses_and_overlay_only_while_it_wants_them(bridge):
+    snapshots, overlays = [], []
+    bridge.bus.subscribe(TRANSFORMS_COMPUTED, snapshots.append)
+    bridge.bus.subscribe(OVERLAY_DRAWN, overlays.append)
+    color = watch(bridge, Variant('color'))
+    bridge.publish()
+    color.wait_for(1)
+    bridge.demand = frozenset({POSES, OVERLAY})
+    frame = bridge.publish()
+    bridge.publish()
+    color.wait_for(2)
+    bridge.streaming.on_image(make_frame(99, camera=make_camera()))
+    color.wait_for(3)
+    assert {snapshot.seq for snapshot in snapshots} >= {frame.seq}
+    assert all(snapshot.board for snapshot in snapshots)
+    assert all(picture.shape == (240, 320, 3) for _, picture in overlays)
+
+
+def test_newest_makes_what_nobody_watches_and_gives_up_in_time(bridge):
+    async def newest(stream, timeout):
+        return await bridge.streaming.newest(Variant(stream), timeout)
+
+    def ask(stream, timeout):
+        return asyncio.run_coroutine_threadsafe(
+            newest(stream, timeout), bridge.server.loop).result(10)
+
+    with pytest.raises(asyncio.TimeoutError):
+        ask('color', 0.05)
+    assert not bridge.streaming.is_wanted
+    frame = bridge.publish()
+    assert ask('color', 5).seq == frame.seq
+    assert ask('color', 5).seq == frame.seq
+    assert bridge.count('camws_messages_produced_total', stream='color') == 1
+    assert not bridge.streaming.is_wanted
+
+
+def test_what_is_forgotten_is_not_shown_again(bridge):
+    bridge.publish()
+    watch(bridge, Variant('color')).wait_for(1)
+    bridge.streaming.forget()
+    late = watch(bridge, Variant('color'))
+    frame = bridge.publish()
+    assert [message.seq for message in late.wait_for(1)] == [frame.seq]
+
+
+def test_starting_and_stopping_in_the_wrong_state_raises():
+    it = WebBridge({})
+    with pytest.raises(RuntimeError):
+        it.streaming.stop()
+    it.streaming.start()
+    with pytest.raises(RuntimeError):
+        it.streaming.start()
+    it.streaming.stop()
+    with pytest.raises(RuntimeError):
+        it.streaming.stop()
+    with pytest.raises(RuntimeError):
+        it.server.stop()
+    it.server.loop.close()
