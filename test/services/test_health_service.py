@@ -1,0 +1,82 @@
+import pytest
+
+from camws_bridge.services.health_service import HealthService
+from camws_bridge.settings import Settings
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def health(clock):
+    service = HealthService(lambda: Settings().with_values({'stale_after': 2.0}), clock)
+    service.set_publishers('/camera/image', 1)
+    return service
+
+
+def test_an_unwanted_camera_is_no_fault(health, clock):
+    assert (health.check().is_ok, health.check().code) == (True, 'idle')
+    health.set_watching(True)
+    health.set_watching(False)
+    clock.now += 100
+    assert health.check().code == 'idle'
+
+
+def test_images_arrive_and_stop(health, clock):
+    health.set_watching(True)
+    assert (health.check().is_ok, health.check().code) == (False, 'starting')
+    clock.now += 1
+    health.on_image()
+    clock.now += 2
+    assert (health.check().is_ok, health.check().code) == (True, 'ok')
+    clock.now += 0.1
+    stale = health.check()
+    assert (stale.is_ok, stale.code) == (False, 'stale')
+    assert 'no image on /camera/image for 2 s' in stale.message
+    health.on_image()
+    assert health.check().is_ok
+    assert health.images == 2
+
+
+def test_silence_names_the_likely_reason(health, clock):
+    health.set_watching(True)
+    clock.now += 3.1
+    silent = health.check()
+    assert (silent.is_ok, silent.code) == (False, 'no_images')
+    assert '1 publisher' in silent.message
+    assert 'FASTDDS_DEFAULT_PROFILES_FILE' in silent.message
+    health.on_dropped('short_data')
+    assert health.on_dropped('short_data') == 2
+    assert '2 short_data' in health.check().message
+    assert 'FASTDDS' not in health.check().message
+    health.set_publishers('/other', 0)
+    assert 'no image on /other: it has no publisher' in health.check().message
+
+
+def test_watching_again_starts_anew(health, clock):
+    health.set_watching(True)
+    health.on_image()
+    health.set_watching(False)
+    clock.now += 60
+    health.set_watching(True)
+    # The image of a minute ago says nothing about now.
+    assert health.check().code == 'starting'
+
+
+def test_dropped_images_are_counted_by_reason(health):
+    health.on_dropped('a')
+    health.on_dropped('b')
+    health.on_dropped('a')
+    counts = health.dropped
+    assert counts == {'a': 2, 'b': 1}
+    counts.clear()
+    assert health.dropped == {'a': 2, 'b': 1}

@@ -1,0 +1,110 @@
+from builders import facing, grid_board, LENSES, make_camera, poses
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pytest
+
+from camws_bridge.vision.boards import marker_square
+from camws_bridge.vision.camera import project_points, without_distortion
+from camws_bridge.vision.geometry import difference, transform_points
+from camws_bridge.vision.pose import reprojection_error, solve_board, solve_marker
+
+# Every lens with the raw image and with the rectified one (P's intrinsics, nothing else).
+CAMERAS = {**{lens: make_camera(lens) for lens in LENSES},
+           **{f'{lens}-rectified': without_distortion(make_camera(lens, zoom=0.9))
+              for lens in ('plumb_bob-5', 'rational-14', 'equidistant-4')}}
+BOARD = grid_board()
+FEW = settings(max_examples=15)
+
+
+def see(camera, pose, points):
+    return project_points(camera, transform_points(pose, points))
+
+
+def assert_near(solved, pose, metres, radians):
+    distance, angle = difference(solved.camera_from_object, pose)
+    assert distance < metres
+    assert angle < radians
+
+
+@pytest.mark.parametrize('camera', CAMERAS.values(), ids=CAMERAS)
+@FEW
+@given(pose=poses())
+def test_a_projected_board_is_solved_back(camera, pose):
+    points = BOARD.corners.reshape(-1, 3)
+    solved = solve_board(camera, points, see(camera, pose, points))
+    assert_near(solved, pose, 1e-5, 1e-4)
+    assert solved.error_px < 1e-3
+
+
+@pytest.mark.parametrize('camera', CAMERAS.values(), ids=CAMERAS)
+@FEW
+@given(pose=poses(spread=0.3), length=st.floats(0.02, 0.2))
+def test_a_projected_marker_is_solved_back(camera, pose, length):
+    solved, _ = solve_marker(camera, see(camera, pose, marker_square(length)), length)
+    assert_near(solved, pose, 1e-3 * pose[2, 3], 1e-2)
+    assert solved.error_px < 1e-2
+
+
+@FEW
+@given(pose=poses(), heights=st.lists(st.floats(-0.05, 0.05), min_size=8, max_size=8))
+def test_a_board_need_not_be_flat(pose, heights):
+    points = BOARD.corners.reshape(-1, 3)[:8] + np.outer(heights, [0, 0, 1])
+    camera = make_camera()
+    solved = solve_board(camera, points, see(camera, pose, points))
+    assert_near(solved, pose, 1e-4, 1e-3)
+
+
+@pytest.mark.parametrize('x', [0.0, 0.1, -0.15])
+@pytest.mark.parametrize('spin', [0.0, np.pi / 2, np.pi, 0.3])
+def test_an_exactly_frontal_marker_is_solved(x, spin):
+    # Where IPPE can return no rotation at all and a huge error.
+    camera, pose = make_camera(), facing(x, 0, 0.6, spin=spin)
+    solved, _ = solve_marker(camera, see(camera, pose, marker_square(0.08)), 0.08)
+    assert_near(solved, pose, 1e-4, 1e-2)
+
+
+def small_frontal_marker(noise=0.0):
+    pose = facing(0.02, 0.0, 1.0, tilt=0.25)
+    corners = see(make_camera(), pose, marker_square(0.03))
+    return pose, corners + noise * np.random.default_rng(1).standard_normal((4, 2))
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.1])
+def test_a_small_frontal_marker_is_ambiguous_and_keeps_its_branch(noise):
+    pose, corners = small_frontal_marker(noise)
+    other = facing(0.02, 0.0, 1.0, tilt=-0.25)
+    for previous, flipped in ((pose, other), (other, pose)):
+        solved, ambiguous = solve_marker(make_camera(), corners, 0.03, previous)
+        assert ambiguous
+        assert (difference(solved.camera_from_object, previous)[1]
+                < difference(solved.camera_from_object, flipped)[1])
+
+
+def test_a_large_tilted_marker_is_not_ambiguous_whatever_was_before():
+    pose, wrong = facing(0.02, 0.0, 0.4, tilt=0.8), facing(0.02, 0.0, 0.4, tilt=-0.8)
+    corners = see(make_camera(), pose, marker_square(0.1))
+    solved, ambiguous = solve_marker(make_camera(), corners, 0.1, wrong)
+    assert not ambiguous
+    assert_near(solved, pose, 1e-4, 1e-3)
+
+
+def test_corners_that_are_no_square_have_no_pose():
+    bow = np.array([[10.0, 10], [200, 200], [200, 10], [10, 200]])
+    assert solve_marker(make_camera(), bow, 0.05) is None
+    assert solve_marker(make_camera(), np.full((4, 2), 50.0), 0.05) is None
+    assert solve_marker(make_camera(), np.full((4, 2), np.nan), 0.05) is None
+
+
+def test_too_few_or_degenerate_points_have_no_pose():
+    camera, points = make_camera(), BOARD.corners.reshape(-1, 3)
+    assert solve_board(camera, points[:3], see(camera, facing(), points[:3])) is None
+    assert solve_board(camera, np.zeros((0, 3)), np.zeros((0, 2))) is None
+    assert solve_board(camera, np.zeros((8, 3)), np.full((8, 2), 100.0)) is None
+    wrong = np.random.default_rng(0).uniform(0, 360, (48, 2))
+    assert solve_board(camera, points, wrong) is None
+
+
+def test_the_error_is_the_rms_distance_in_pixels_of_the_distorted_image():
+    camera, pose, points = make_camera(), facing(tilt=0.3), BOARD.corners.reshape(-1, 3)
+    shifted = see(camera, pose, points) + (3.0, 4.0)
+    assert reprojection_error(camera, pose, points, shifted) == pytest.approx(5.0)
