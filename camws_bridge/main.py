@@ -1,21 +1,22 @@
-"""The entry point: init, build, spin, and stop in the reverse order."""
+"""
+The entry point: init, build, spin, and stop in the reverse order.
+
+What is heavy is imported inside the functions, once the signal handlers stand: it takes a second
+or more, in which Ctrl-C must end the bridge as it does later, not with a traceback.
+"""
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-
-from camws_bridge.api.server import ServerError
-from camws_bridge.dependencies import Application, build
-from camws_bridge.ros.logs import forward_logs
 from camws_bridge.ros.memory import keep_large_blocks
-from camws_bridge.settings import SettingsError
-from camws_bridge.vision.detection import check_opencv
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+    from camws_bridge.dependencies import Application
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,22 +25,40 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     keep_large_blocks()
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    import rclpy
     try:
-        return _run(stop)
+        node = _make_node(arguments)
+        return 1 if node is None else _run(node, stop)
     finally:
         rclpy.try_shutdown()
 
 
-def _run(stop: threading.Event) -> int:
-    node = Node('camws_bridge')
+def _make_node(arguments: list[str] | None) -> Node | None:
+    """Return the node, or None when rcl cannot use the ROS arguments (this is said, then)."""
+    import rclpy
+    from rclpy.node import Node
+    from rclpy.signals import SignalHandlerOptions
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        return Node('camws_bridge')
+    except (RuntimeError, ValueError) as error:
+        _complain(f'{type(error).__name__}: {error}')
+        return None
+
+
+def _run(node: Node, stop: threading.Event) -> int:
+    from camws_bridge.api.server import ServerError
+    from camws_bridge.dependencies import build
+    from camws_bridge.ros.logs import forward_logs
+    from camws_bridge.settings import SettingsError
+    from camws_bridge.vision.detection import check_opencv
     forward_logs(node.get_logger())
     try:
         check_opencv()
         application = build(node)
         application.start()
     except (SettingsError, ServerError, RuntimeError) as error:
-        node.get_logger().fatal(str(error))
+        _complain(str(error))
         node.destroy_node()
         return 1
     _announce(node, application)
@@ -49,8 +68,15 @@ def _run(stop: threading.Event) -> int:
     return 0 if ended_well else 1
 
 
+def _complain(text: str) -> None:
+    """Say in one line why the bridge does not start."""
+    from rclpy.logging import get_logger
+    get_logger('camws_bridge').fatal(' '.join(text.split()))
+
+
 def _spin(node: Node, stop: threading.Event) -> bool:
     """Spin the node on thread R until ``stop``; return False when it failed before."""
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     # Not rclpy's experimental EventsExecutor: its timers never fire in the wheels of rclpy 9.1.
     executor = SingleThreadedExecutor()
     executor.add_node(node)

@@ -22,7 +22,7 @@ from camws_bridge.vision.pixel_formats import ImageError
 
 _LOOK_EVERY = 0.5
 # How long the camera stays subscribed to when nobody wants it any more (seconds).
-_LINGER = 2.0
+_LINGER = 5.0
 _KEPT_DEPTH_IMAGES = 4
 
 

@@ -1,14 +1,14 @@
 """
 ROS messages to models and back; the only user of cv_bridge.
 
-Every encoding that vision.pixel_formats knows is a view of the message. The rest (16-bit colour
-and Bayer, nv24 ...) goes through cv_bridge, if there is one.
+Every encoding that vision.pixel_formats knows is a view of the message. 16-bit colour and Bayer
+are reduced to 8 bits here, since PyPI's cv_bridge knows their names but converts none of them.
+The rest goes through cv_bridge, if there is one.
 """
 from __future__ import annotations
 
 import array
 from collections.abc import Callable
-import sys
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from camws_bridge.vision.geometry import to_quaternion
 from camws_bridge.vision.pixel_formats import FORMATS, ImageError, view_pixels
 
 _DEPTH_ENCODINGS = ('16UC1', 'mono16', '32FC1')
+# 16-bit samples, and the encoding that their more significant bytes are.
+_REDUCED = {f'{name}16': f'{name}8' for name in (
+    'bgr', 'rgb', 'bgra', 'rgba', 'bayer_rggb', 'bayer_bggr', 'bayer_gbrg', 'bayer_grbg')}
 
 
 def to_stamp(time: Time) -> Stamp:
@@ -35,6 +38,8 @@ def to_pixels(message: Image) -> tuple[Array, str]:
     """Return an image's pixels and their encoding; raises ImageError."""
     if message.encoding in FORMATS:
         return _view(message), message.encoding
+    if message.encoding in _REDUCED:
+        return _reduce(message), _REDUCED[message.encoding]
     return _convert(message), 'bgr8'
 
 
@@ -102,33 +107,39 @@ def _view(message: Image) -> Array:
                        message.step, bool(message.is_bigendian))
 
 
+def _reduce(message: Image) -> Array:
+    """Return 16-bit samples as 8-bit ones; raises ImageError."""
+    encoding = _REDUCED[message.encoding]
+    row = message.width * FORMATS[encoding].channels
+    samples = view_pixels(memoryview(message.data), row, message.height, 'mono16', message.step,
+                          bool(message.is_bigendian))
+    high = (samples >> 8).astype(np.uint8)
+    return view_pixels(high.reshape(-1).data, message.width, message.height, encoding, row)
+
+
 def _convert(message: Image) -> Array:
-    """Return an image of an encoding only cv_bridge knows as BGR, uint8."""
+    """Return an image of an encoding only cv_bridge knows as BGR, uint8; raises ImageError."""
     if message.width == 0 or message.height == 0:
         raise ImageError('zero_size', f'an image of {message.width}x{message.height} pixels')
     if len(message.data) < message.step * message.height:
         raise ImageError('short_data', f'{len(message.data)} bytes of data; step {message.step} x '
                          f'height {message.height} needs more')
     try:
-        image: Array = _cv_bridge()(_in_native_order(message), 'bgr8')
+        image: Array = np.asarray(_cv_bridge()(message, 'bgr8'))
     except Exception as error:  # cv_bridge raises all kinds of errors for what it does not know
-        raise ImageError('unknown_encoding', f"encoding '{message.encoding}' is not known "
-                         f'({error}); known: {", ".join(FORMATS)}') from error
+        raise _unknown(message) from error
+    if image.dtype != np.uint8 or image.shape != (message.height, message.width, 3):
+        raise _unknown(message)
     return image
+
+
+def _unknown(message: Image) -> ImageError:
+    # Without cv_bridge's own words: they speak of buffers and dictionary keys.
+    return ImageError('unknown_encoding', f"encoding '{message.encoding}' is not known; known: "
+                      f'{", ".join((*FORMATS, *_REDUCED))}')
 
 
 def _cv_bridge() -> Callable[[Image, str], Array]:
     from cv_bridge import CvBridge
     convert: Callable[[Image, str], Any] = CvBridge().imgmsg_to_cv2
     return convert
-
-
-def _in_native_order(message: Image) -> Image:
-    # cv_bridge's own byte swapping uses what numpy 2 has removed.
-    if '16' not in message.encoding or bool(message.is_bigendian) == (sys.byteorder == 'big'):
-        return message
-    swapped = array.array('B')
-    swapped.frombytes(np.frombuffer(message.data, np.uint16).byteswap().tobytes())
-    return Image(header=message.header, height=message.height, width=message.width,
-                 encoding=message.encoding, is_bigendian=int(sys.byteorder == 'big'),
-                 step=message.step, data=swapped)

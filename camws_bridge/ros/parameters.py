@@ -42,6 +42,8 @@ def _declare(node: Node, parameter: Parameter) -> Any:
     default = list(parameter.default) if isinstance(parameter.default, tuple) \
         else parameter.default
     given = node.declare_parameter(parameter.name, default, open_descriptor).value
+    if given is None and isinstance(default, list):
+        given = []      # the empty list of a file or a command line has no type, and gets lost
     value = parameter.validate(given)
     plain = list(value) if isinstance(value, tuple) else value
     node.set_parameters([RosParameter(parameter.name, value=plain)])

@@ -4,10 +4,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiError, ApiHandler, no_such_stream
+from camws_bridge.api.sockets import keep_fresh
 from camws_bridge.models import Message, Variant
 from camws_bridge.services import image_service
 from camws_bridge.services.image_service import RAW
@@ -111,6 +112,8 @@ class MjpegHandler(ImageRequestHandler):
         self._client: StreamClient | None = None
         self._variant = Variant('')
         self._closed = asyncio.Event()
+        self._stream: IOStream | None = None
+        self._flushing: asyncio.Task[None] | None = None
 
     async def get(self, stream_id: str) -> None:
         """Send images until the client goes."""
@@ -122,6 +125,8 @@ class MjpegHandler(ImageRequestHandler):
             raise ApiError(503, 'too_many_clients', 'too many clients')
         self.set_header('Content-Type', f'multipart/x-mixed-replace; boundary={_BOUNDARY}')
         self.set_header('Connection', 'close')
+        self._stream = self.request.connection.stream  # type: ignore[union-attr]
+        keep_fresh(self._stream)
         await self.flush()
         self._variant = Variant(stream_id, options.width, options.quality, options.marker_id,
                                 _unless_own(stream_id, JPEG))
@@ -147,7 +152,7 @@ class MjpegHandler(ImageRequestHandler):
                    f'X-Timestamp: {stamp.sec}.{stamp.nanosec:09d}\r\n\r\n')
         self.write(bytes(message.body))
         self.write(b'\r\n')
-        asyncio.ensure_future(self._flush())
+        self._flushing = asyncio.ensure_future(self._flush())
         return False
 
     def close(self, _code: int, _reason: str) -> None:
@@ -157,12 +162,13 @@ class MjpegHandler(ImageRequestHandler):
     def abort(self) -> None:
         """Cut the connection."""
         self._closed.set()
-        if self.request.connection is not None:
-            self.detach().close()
+        if self._stream is not None:
+            self._stream.close()
 
     def check(self, now: float) -> None:
         """Remove a client that has taken nothing for too long (seconds, monotonic)."""
         if self._client and now - self._client.last_alive > self.bridge.settings().client_timeout:
+            self.bridge.metrics.clients_removed.labels('timeout').inc()
             self.abort()
 
     async def _flush(self) -> None:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from typing import Any
 
 from tornado.concurrent import Future
@@ -12,7 +11,8 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from camws_bridge import json_text
 from camws_bridge.api.bridge import Bridge, Route
-from camws_bridge.api.handlers import ApiHandler
+from camws_bridge.api.handlers import ApiError, ApiHandler
+from camws_bridge.api.sockets import keep_fresh
 from camws_bridge.models import Message, Variant
 from camws_bridge.websockets import options as client_options
 from camws_bridge.websockets.options import ClientOptions, OptionError
@@ -27,8 +27,8 @@ BAD_OPTION, NO_SUCH_STREAM = 4400, 4404
 _CAPABILITIES = ('ack', 'configure', 'time')
 # RFC 6455: a control frame holds 125 bytes, two of them are the code.
 _MAX_REASON = 123
-# What may wait in the kernel unsent before a client counts as busy (bytes).
-_UNSENT = 128 * 1024
+# A client that was silent for this share of client_timeout is pinged.
+_SILENT = 0.25
 
 
 class StreamSocket(WebSocketHandler):
@@ -51,6 +51,9 @@ class StreamSocket(WebSocketHandler):
             raise HTTPError(403)
         if not self.bridge.access.has_token(self.request):
             raise HTTPError(401)
+        if self.request.headers.get('Upgrade', '').lower() != 'websocket':
+            raise ApiError(400, 'websocket_only',
+                           'this path speaks WebSocket only; for stills see /api/v1/images')
 
     def check_origin(self, origin: str) -> bool:
         """Pass: ``prepare`` has checked it."""
@@ -84,7 +87,9 @@ class StreamSocket(WebSocketHandler):
         except OptionError as error:
             self.refuse(BAD_OPTION, str(error))
             return
-        self._tune_socket()
+        assert self.ws_connection is not None and self.ws_connection.stream is not None
+        self._stream = self.ws_connection.stream
+        keep_fresh(self._stream)
         self.client = StreamClient(self, stream_id, options, bridge.metrics)
         if self._is_framed:
             self._send_json(self._server_info(stream_id))
@@ -128,17 +133,16 @@ class StreamSocket(WebSocketHandler):
         """Ping, remove the client if it is dead, and tell it of a changed state (seconds)."""
         if self.client is None:
             return
-        if now - self.client.last_alive > self.bridge.settings().client_timeout:
+        silent, timeout = now - self.client.last_alive, self.bridge.settings().client_timeout
+        if silent > timeout:
             self.bridge.metrics.clients_removed.labels('timeout').inc()
             log.info('%s neither takes bytes nor answers: removed', self.request.remote_ip)
             self.refuse(NO_PONG, 'no answer to pings')
             # What waits in front of the close frame may never be taken.
             self.abort()
             return
-        try:
+        if silent > _SILENT * timeout and self.ws_connection is not None:
             self.ping(b'')
-        except WebSocketClosedError:
-            return
         if self._is_framed:
             self._tell_status()
 
@@ -227,15 +231,6 @@ class StreamSocket(WebSocketHandler):
             self.write_message(json_text.dumps(value)).add_done_callback(_ignore_closed)
         except WebSocketClosedError:
             pass
-
-    def _tune_socket(self) -> None:
-        self.set_nodelay(True)
-        assert self.ws_connection is not None
-        self._stream = self.ws_connection.stream
-        # The kernel's buffer would hide megabytes of old images from us.
-        if self._stream is not None and hasattr(socket, 'TCP_NOTSENT_LOWAT'):
-            self._stream.socket.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
 
 def cut(reason: str) -> str:

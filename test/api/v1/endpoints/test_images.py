@@ -1,6 +1,7 @@
 """Stills, raw pixels, MJPEG and masks over HTTP, by the wire contract."""
 import http.client
 import json
+import socket
 import time
 
 import cv2
@@ -157,6 +158,18 @@ def test_mjpeg_sends_every_image_as_a_part_and_ends_with_the_client(bridge):
     response.close()
     connection.close()
     wait_until(lambda: bridge.publish() and bridge.connections.count('color') == 0, 10, 'gone')
+
+
+def test_an_mjpeg_client_that_stalls_is_removed():
+    # Inject a fault by a client that never reads.
+    noise = np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8)
+    with running_bridge(client_timeout=1.0) as bridge:
+        with socket.create_connection(('127.0.0.1', bridge.server.port)) as stalled:
+            stalled.sendall(b'GET /api/v1/images/color.mjpg HTTP/1.1\r\nHost: x\r\n\r\n')
+            wait_until(lambda: bridge.connections.total == 1, 10, 'connected')
+            wait_until(lambda: bridge.publish(pixels=noise) and bridge.connections.total == 0, 20,
+                       'removed')
+        assert bridge.count('camws_clients_removed_total', reason='timeout') == 1
 
 
 def read_part(response, boundary):

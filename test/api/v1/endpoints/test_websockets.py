@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 
-from processes import wait_until
+from processes import http_get, wait_until
 import pytest
 from web_bridge import DEMO_BOARD, running_bridge, WebBridge
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -228,6 +228,11 @@ def test_a_message_that_is_too_big_is_closed_with_1009(bridge):
     with ws(bridge, 'color', subprotocols=V1) as client:
         client.send('x' * 100_000)
         assert closing(client)[0] == 1009
+
+
+def test_http_on_a_socket_path_is_told_so(bridge):
+    status, _, body = http_get(f'{bridge.http}/ws/color')
+    assert status == 400 and json.loads(body)['error']['code'] == 'websocket_only'
 
 
 def test_transforms_robot_is_there_only_with_a_robot():
