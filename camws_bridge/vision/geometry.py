@@ -62,6 +62,11 @@ def transform_points(matrix: FloatArray, points: FloatArray) -> FloatArray:
 
 
 def difference(a: FloatArray, b: FloatArray) -> tuple[float, float]:
-    """Return the distance (metres) and the angle (radians) between two poses."""
-    rotation = Rotation.from_matrix(a[:3, :3].T @ b[:3, :3])
-    return float(np.linalg.norm(a[:3, 3] - b[:3, 3])), float(rotation.magnitude())
+    """
+    Return the distance (metres) and the angle (radians) between two poses.
+
+    The angle follows from the chordal distance |Ra - Rb| = 2 sqrt(2) sin(angle / 2) (Hartley et
+    al. 2013, "Rotation Averaging"), which is exact for small angles, too.
+    """
+    chord = np.linalg.norm(a[:3, :3] - b[:3, :3]) / np.sqrt(8.0)
+    return float(np.linalg.norm(a[:3, 3] - b[:3, 3])), float(2.0 * np.arcsin(min(chord, 1.0)))

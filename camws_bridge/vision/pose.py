@@ -27,6 +27,8 @@ _CORNER_SIGMA_PX = 0.1
 
 _PINHOLE = np.eye(3)
 _NO_DISTORTION = np.zeros(4)
+# OpenCV's own limit is meant for pixels: in normalised coordinates it stops far too early.
+_UNTIL_EXACT = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-12)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,14 @@ def solve_marker(camera: CameraModel, corners: FloatArray, length: float,
     ``previous`` (4x4) is kept. None when no pose explains the corners.
     """
     points = marker_square(length)
-    found = _solve(camera, points, corners, (cv2.SOLVEPNP_IPPE_SQUARE, cv2.SOLVEPNP_SQPNP))
+    # IPPE alone tells both poses of a square. OpenCV loses its rotations by 180 degrees, which is
+    # how a marker faces a camera: so the square is turned beforehand as the image shows it.
+    turn = _turn_towards_camera(corners)
+    found = [Solution(solution.camera_from_object @ turn, solution.error_px)
+             for solution in _solve(camera, transform_points(turn, points), corners,
+                                    [cv2.SOLVEPNP_IPPE])]
+    if not found:
+        found = _solve(camera, points, corners, [cv2.SOLVEPNP_SQPNP])
     if not found:
         return None
     best = found[0]
@@ -91,20 +100,34 @@ def _solve(camera: CameraModel, points: FloatArray, pixels: FloatArray,
     solutions = [Solution(pose, reprojection_error(camera, pose, points, pixels))
                  for pose in poses if np.all(transform_points(pose, points)[:, 2] > 1e-6)]
     good = [solution for solution in solutions if solution.error_px < _MAX_ERROR_PX]
-    return sorted(good, key=lambda solution: solution.error_px)
+    return _best_first(good)
+
+
+def _best_first(solutions: list[Solution]) -> list[Solution]:
+    return sorted(solutions, key=lambda solution: solution.error_px)
 
 
 def _candidates(points: FloatArray, normalised: FloatArray, method: int) -> list[FloatArray]:
     try:
         _, rvecs, tvecs, _ = cv2.solvePnPGeneric(
             points, normalised, _PINHOLE, _NO_DISTORTION, flags=method)
-        refined = [cv2.solvePnPRefineLM(points, normalised, _PINHOLE, _NO_DISTORTION, rvec, tvec)
+        refined = [cv2.solvePnPRefineLM(
+            points, normalised, _PINHOLE, _NO_DISTORTION, rvec, tvec, _UNTIL_EXACT)
                    for rvec, tvec in zip(rvecs, tvecs)]
     except cv2.error:
         # Degenerate points (all in one line, say) are no pose, not a failure.
         return []
     poses = [from_rvec_tvec(rvec, tvec) for rvec, tvec in refined]
     return [pose for pose in poses if np.all(np.isfinite(pose))]
+
+
+def _turn_towards_camera(corners: FloatArray) -> FloatArray:
+    """Return the rotation (4x4) of a marker that faces the camera, spun as its upper edge is."""
+    x, y = corners[1] - corners[0]
+    angle = np.arctan2(y, x)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.array([[cosine, sine, 0.0, 0.0], [sine, -cosine, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0],
+                     [0.0, 0.0, 0.0, 1.0]])
 
 
 def _same(a: Solution, b: Solution) -> bool:
