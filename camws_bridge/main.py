@@ -50,7 +50,7 @@ def _run(node: Node, stop: threading.Event) -> int:
     from camws_bridge.api.server import ServerError
     from camws_bridge.dependencies import build
     from camws_bridge.ros.logs import forward_logs
-    from camws_bridge.settings import SettingsError
+    from camws_bridge.parameter import SettingsError
     from camws_bridge.vision.detection import check_opencv
     forward_logs(node.get_logger())
     try:

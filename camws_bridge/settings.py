@@ -7,117 +7,12 @@ name: ``JpegSettings.quality`` in ``Settings.jpeg`` is ``jpeg.quality``.
 """
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 import math
-from typing import Any, get_type_hints
+from typing import Any
 
-
-class SettingsError(ValueError):
-    """A value that is not allowed; the text names parameter, value and what is allowed."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """
-    What is allowed for one parameter.
-
-    ``live`` parameters take effect while the bridge runs. ``check`` raises ValueError with the
-    reason for a value that the range cannot exclude.
-    """
-
-    name: str
-    kind: str
-    default: Any
-    description: str
-    least: float | None = None
-    most: float | None = None
-    choices: tuple[str, ...] = ()
-    live: bool = False
-    check: Callable[[Any], None] | None = None
-
-    @property
-    def allowed(self) -> str:
-        """Say in words what is allowed."""
-        if self.choices:
-            return ' or '.join(repr(choice) for choice in self.choices)
-        words = {'bool': 'true or false', 'int': 'a whole number', 'float': 'a number',
-                 'str': 'text', 'strings': 'a list of texts', 'floats': 'a list of numbers'}
-        text = words[self.kind]
-        if self.least is not None and self.most is not None:
-            text += f' from {self.least:g} to {self.most:g}'
-        elif self.least is not None:
-            text += f' from {self.least:g} on'
-        return text
-
-    def validate(self, value: Any) -> Any:
-        """Return the value in the parameter's type; raises SettingsError."""
-        converted = _CONVERTERS[self.kind](value)
-        if converted is None or not self._in_range(converted):
-            raise SettingsError(f'parameter {self.name}: {value!r} is not allowed; allowed: '
-                                f'{self.allowed}')
-        if self.check is not None:
-            try:
-                self.check(converted)
-            except ValueError as error:
-                raise SettingsError(f'parameter {self.name}: {error}') from None
-        return converted
-
-    def _in_range(self, value: Any) -> bool:
-        if self.choices:
-            return value in self.choices
-        if self.kind not in ('int', 'float'):
-            return True
-        return ((self.least is None or value >= self.least)
-                and (self.most is None or value <= self.most))
-
-
-def _to_bool(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _to_int(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _to_float(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def _to_str(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _to_tuple(value: Any, convert: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-    if isinstance(value, array):
-        value = value.tolist()      # so rclpy hands number arrays over
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        return None
-    converted = tuple(convert(item) for item in value)
-    return None if None in converted else converted
-
-
-def _to_strings(value: Any) -> tuple[str, ...] | None:
-    return _to_tuple(value, _to_str)
-
-
-def _to_floats(value: Any) -> tuple[float, ...] | None:
-    return _to_tuple(value, _to_float)
-
-
-_CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    'bool': _to_bool, 'int': _to_int, 'float': _to_float, 'str': _to_str,
-    'strings': _to_strings, 'floats': _to_floats,
-}
-_KINDS = {bool: 'bool', int: 'int', float: 'float', str: 'str',
-          tuple[str, ...]: 'strings', tuple[float, ...]: 'floats'}
-
-
-def _parameter(default: Any, description: str, **allowed: Any) -> Any:
-    return field(default=default, metadata={'description': description, **allowed})
+from camws_bridge.parameter import describe, Parameter, parameter, SettingsError
 
 
 def _check_pose(values: tuple[float, ...]) -> None:
@@ -154,7 +49,7 @@ def _check_odd(value: int) -> None:
 class JpegSettings:
     """JPEG encoding of the image streams."""
 
-    quality: int = _parameter(
+    quality: int = parameter(
         80, 'JPEG quality of image streams; a client may ask for its own.',
         least=1, most=100, live=True)
 
@@ -163,13 +58,13 @@ class JpegSettings:
 class DepthSettings:
     """The registered depth image."""
 
-    min_m: float = _parameter(
+    min_m: float = parameter(
         0.2, 'Depth shown in the first colour of the depth stream, in metres.',
         least=0.0, most=1000.0, live=True)
-    max_m: float = _parameter(
+    max_m: float = parameter(
         5.0, 'Depth shown in the last colour of the depth stream, in metres.',
         least=0.001, most=1000.0, live=True)
-    max_stamp_difference: float = _parameter(
+    max_stamp_difference: float = parameter(
         0.02, 'A depth image belongs to the colour image whose stamp is at most this many '
         'seconds away.', least=0.0, most=1.0, live=True)
 
@@ -178,13 +73,13 @@ class DepthSettings:
 class MarkerSettings:
     """Which markers there are."""
 
-    dictionary: str = _parameter(
+    dictionary: str = parameter(
         'DICT_5X5_100', "OpenCV's name of the marker dictionary, AprilTag ones included "
         '(DICT_APRILTAG_36h11).', live=True)
-    length_m: float = _parameter(
+    length_m: float = parameter(
         0.05, 'Side of single markers (black square), in metres.', least=0.0001, most=100.0,
         live=True)
-    lengths: tuple[str, ...] = _parameter(
+    lengths: tuple[str, ...] = parameter(
         (), 'Sides of single markers that differ, as id:metres, such as 7:0.08.',
         check=_check_lengths, live=True)
 
@@ -193,28 +88,28 @@ class MarkerSettings:
 class DetectorSettings:
     """cv2.aruco.DetectorParameters that matter."""
 
-    refinement: str = _parameter(
+    refinement: str = parameter(
         'subpix', 'How corners are refined: none, subpix or contour.',
         choices=('none', 'subpix', 'contour'), live=True)
-    window_min: int = _parameter(
+    window_min: int = parameter(
         5, 'Smallest window of the adaptive threshold, in pixels (odd).', least=3, most=201,
         check=_check_odd, live=True)
-    window_max: int = _parameter(
+    window_max: int = parameter(
         21, 'Largest window of the adaptive threshold, in pixels (odd).', least=3, most=201,
         check=_check_odd, live=True)
-    window_step: int = _parameter(
+    window_step: int = parameter(
         16, 'Step between the windows of the adaptive threshold, in pixels.', least=1, most=200,
         live=True)
-    threshold_constant: float = _parameter(
+    threshold_constant: float = parameter(
         7.0, 'Constant of the adaptive threshold, in gray values.', least=-50.0, most=100.0,
         live=True)
-    min_perimeter_px: float = _parameter(
+    min_perimeter_px: float = parameter(
         52.0, 'Shortest outline of a marker that is looked at, in pixels.', least=8.0,
         most=10000.0, live=True)
-    error_correction_rate: float = _parameter(
+    error_correction_rate: float = parameter(
         0.6, 'Share of the bits that the dictionary can correct which is corrected.', least=0.0,
         most=1.0, live=True)
-    inverted: bool = _parameter(
+    inverted: bool = parameter(
         False, 'Look for white markers on black, too.', live=True)
 
 
@@ -222,10 +117,10 @@ class DetectorSettings:
 class BoardSettings:
     """The board."""
 
-    file: str = _parameter(
+    file: str = parameter(
         '', 'Path of the board file (see config/boards/); package://camws_bridge/... names one of '
         'the package; empty: there is no board.')
-    view_width: int = _parameter(
+    view_width: int = parameter(
         640, 'Width of the board_perspective stream, in pixels; the height follows.',
         least=16, most=4096, live=True)
 
@@ -234,7 +129,7 @@ class BoardSettings:
 class RobotSettings:
     """The robot base."""
 
-    pose_in_board: tuple[float, ...] = _parameter(
+    pose_in_board: tuple[float, ...] = parameter(
         (), 'Pose of the robot base on the board: [x, y, z, roll, pitch, yaw] in metres and '
         'radians; empty: no robot.', check=_check_pose)
 
@@ -243,30 +138,30 @@ class RobotSettings:
 class TfSettings:
     """What goes to /tf and /tf_static."""
 
-    publish: bool = _parameter(True, 'Publish poses to /tf and /tf_static.', live=True)
-    root: str = _parameter(
+    publish: bool = parameter(True, 'Publish poses to /tf and /tf_static.', live=True)
+    root: str = parameter(
         'camera', "Which frame is the parent: 'camera' has the board as its child, 'board' the "
         'camera (for a robot that localises by the board).', choices=('camera', 'board'))
-    board_frame: str = _parameter('aruco_board', 'Frame name of the board.')
-    marker_frame_prefix: str = _parameter(
+    board_frame: str = parameter('aruco_board', 'Frame name of the board.')
+    marker_frame_prefix: str = parameter(
         'aruco_marker_', 'Frame names of single markers are this and the id.')
-    robot_frame: str = _parameter('base_link', 'Frame name of the robot base.')
+    robot_frame: str = parameter('base_link', 'Frame name of the robot base.')
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
     """HTTPS and WSS."""
 
-    certfile: str = _parameter('', 'Path of the TLS certificate chain (PEM); empty: no TLS.')
-    keyfile: str = _parameter('', 'Path of the TLS key (PEM).')
+    certfile: str = parameter('', 'Path of the TLS certificate chain (PEM); empty: no TLS.')
+    keyfile: str = parameter('', 'Path of the TLS key (PEM).')
 
 
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
     """Who may come in."""
 
-    token: str = _parameter('', 'The token every client must show; empty: none is needed.')
-    tokens_file: str = _parameter(
+    token: str = parameter('', 'The token every client must show; empty: none is needed.')
+    tokens_file: str = parameter(
         '', 'Path of a file of tokens, one name:sha256 (hex digest of the token) per line.')
 
 
@@ -274,26 +169,26 @@ class AuthSettings:
 class Settings:
     """All parameters of the bridge."""
 
-    host: str = _parameter(
+    host: str = parameter(
         '127.0.0.1', 'Address to listen on; 0.0.0.0 opens the bridge to the network.')
-    port: int = _parameter(
+    port: int = parameter(
         8080, 'Port to listen on; 0 takes any free one (it is in the log).', least=0, most=65535)
-    image_transport: str = _parameter(
+    image_transport: str = parameter(
         'raw', "'raw' subscribes image (sensor_msgs/Image), 'compressed' image/compressed "
         '(sensor_msgs/CompressedImage).', choices=('raw', 'compressed'))
-    image_is_rectified: bool = _parameter(
+    image_is_rectified: bool = parameter(
         False, 'The image topic is rectified already: poses use P without distortion.')
-    lazy: bool = _parameter(
+    lazy: bool = parameter(
         True, 'Leave the camera topics alone while nobody wants anything made of them.', live=True)
-    stale_after: float = _parameter(
+    stale_after: float = parameter(
         3.0, 'Seconds without an image after which the bridge reports itself unhealthy.',
         least=0.1, most=3600.0, live=True)
-    allowed_origins: tuple[str, ...] = _parameter(
+    allowed_origins: tuple[str, ...] = parameter(
         (), "Origins (https://host[:port]) of web pages from elsewhere that may read; '*': all.")
-    max_clients: int = _parameter(
+    max_clients: int = parameter(
         500, 'WebSocket and MJPEG clients served at once; more are refused.', least=1,
         most=100000, live=True)
-    client_timeout: float = _parameter(
+    client_timeout: float = parameter(
         20.0, 'Seconds after which a client that neither takes bytes nor answers pings is '
         'removed.', least=1.0, most=3600.0, live=True)
     jpeg: JpegSettings = JpegSettings()
@@ -367,14 +262,4 @@ def _checked(settings: Settings) -> Settings:
     return settings
 
 
-def _describe(group: type, prefix: str = '') -> Iterator[Parameter]:
-    hints = get_type_hints(group)
-    for item in fields(group):
-        hint = hints[item.name]
-        if is_dataclass(hint):
-            yield from _describe(hint, f'{prefix}{item.name}.')  # type: ignore[arg-type]
-        else:
-            yield Parameter(prefix + item.name, _KINDS[hint], item.default, **item.metadata)
-
-
-PARAMETERS: dict[str, Parameter] = {item.name: item for item in _describe(Settings)}
+PARAMETERS: dict[str, Parameter] = {item.name: item for item in describe(Settings)}

@@ -22,6 +22,7 @@ LAYERS = (
     {'services'},
     {'vision', 'events'},
     {'models', 'settings', 'latest_slot', 'metrics', 'share', 'json_text'},
+    {'parameter'},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 

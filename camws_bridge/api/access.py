@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
 
-from camws_bridge.settings import AuthSettings, Settings, SettingsError
+from camws_bridge.parameter import SettingsError
+from camws_bridge.settings import AuthSettings, Settings
 
 _LINE = re.compile(r'[^:\s]+:([0-9a-fA-F]{64})')
 

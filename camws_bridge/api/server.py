@@ -18,7 +18,8 @@ from camws_bridge.api.bridge import Bridge
 from camws_bridge.api.handlers import ApiHandler, UnknownPathHandler
 from camws_bridge.api.v1 import router
 from camws_bridge.api.v1.endpoints.websockets import SHUTTING_DOWN
-from camws_bridge.settings import Settings, SettingsError
+from camws_bridge.parameter import SettingsError
+from camws_bridge.settings import Settings
 
 log = logging.getLogger(__name__)
 

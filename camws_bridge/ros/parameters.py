@@ -9,7 +9,8 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from camws_bridge.settings import Parameter, PARAMETERS, Settings, SettingsHolder
+from camws_bridge.parameter import Parameter
+from camws_bridge.settings import PARAMETERS, Settings, SettingsHolder
 
 
 def declare_settings(node: Node) -> SettingsHolder:

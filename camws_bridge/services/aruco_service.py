@@ -8,9 +8,10 @@ import numpy as np
 
 from camws_bridge.models import (
     BoardPose, CameraModel, Detection, FloatArray, MarkerPose, SeenMarker, TransformsSnapshot)
+from camws_bridge.parameter import SettingsError
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.settings import (
-    DetectorSettings, parse_marker_lengths, RobotSettings, Settings, SettingsError)
+    DetectorSettings, parse_marker_lengths, RobotSettings, Settings)
 from camws_bridge.share import share_path
 from camws_bridge.vision import boards, pose
 from camws_bridge.vision.boards import Board

@@ -8,7 +8,6 @@ the newest only and counts what it replaced; at most one wake-up of the loop is 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 import logging
@@ -28,7 +27,7 @@ from camws_bridge.services.image_service import ImageService
 from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import Settings
 from camws_bridge.websockets.connection_manager import Client, ConnectionManager
-from camws_bridge.websockets.rate_meter import RateMeter
+from camws_bridge.websockets.newest_messages import NewestMessages
 from camws_bridge.websockets.wire import image_message, text_message
 
 T = TypeVar('T')
@@ -36,8 +35,6 @@ log = logging.getLogger(__name__)
 
 POSES, OVERLAY = 'poses', 'overlay'
 _OVERLAY_VARIANT = Variant('aruco_debug')
-# Variants whose newest message is kept for those who come next.
-_KEPT_MESSAGES = 64
 _LOG_EVERY = 5.0
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
 _RECENT, _DEPTH_PATIENCE = 1.0, 2.0
@@ -73,12 +70,9 @@ class StreamingService:
         self._logged: dict[str, float] = {}
         # P to W
         self._outbox: LatestSlots[Variant, Message] = LatestSlots()
-        # W: the newest messages, and those who wait for one. P reads the waiting variants.
-        self._newest: OrderedDict[Variant, Message] = OrderedDict()
-        self._waiting: dict[Variant, list[asyncio.Future[Message]]] = {}
-        self._requested: frozenset[Variant] = frozenset()
+        # W
+        self._newest = NewestMessages()
         self._depth_wanted_at = 0.0
-        self._rates: dict[str, RateMeter] = {}
 
     # -- any thread ---------------------------------------------------------------------------
 
@@ -107,13 +101,13 @@ class StreamingService:
     @property
     def is_wanted(self) -> bool:
         """Tell whether anything made of images is wanted by anyone."""
-        return bool(self._connections.variants or self._requested or self._other_demand())
+        return bool(self._connections.variants or self._newest.awaited or self._other_demand())
 
     @property
     def wants_depth(self) -> bool:
         """Tell whether anything made of depth images is wanted by anyone."""
         return any('depth' in image_service.CATALOGUE[variant.stream_id].needs
-                   for variant in (*self._connections.variants, *self._requested)
+                   for variant in (*self._connections.variants, *self._newest.awaited)
                    if variant.stream_id in image_service.CATALOGUE)
 
     @property
@@ -168,56 +162,31 @@ class StreamingService:
         message = self._current(variant)
         if message is not None:
             return message
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(variant, []).append(future)
-        self._update_requested()
+        future = self._newest.expect(variant)
         self._work.set()
         self._bus.publish(DEMAND_CHANGED, None)
         try:
             return await asyncio.wait_for(future, timeout)
         finally:
-            self._stop_waiting(variant, future)
+            self._newest.give_up(variant, future)
 
     def rate(self, stream_id: str) -> float:
         """Return how many messages a second a stream had lately (Hz)."""
-        meter = self._rates.get(stream_id)
-        return meter.rate if meter else 0.0
+        return self._newest.rate(stream_id)
 
     def _current(self, variant: Variant) -> Message | None:
         """Return the message that was made of the frame at hand."""
         frame, message = self.newest_frame, self._newest.get(variant)
         return message if frame and message and message.seq == frame.seq else None
 
-    def _stop_waiting(self, variant: Variant, future: asyncio.Future[Message]) -> None:
-        futures = self._waiting.get(variant, [])
-        if future in futures:
-            futures.remove(future)
-        if not futures:
-            self._waiting.pop(variant, None)
-        self._update_requested()
-
-    def _update_requested(self) -> None:
-        self._requested = frozenset(self._waiting)
-
     def _deliver(self) -> None:
         """Broadcast what P has made since the last time."""
         for variant, message in self._outbox.take_all().items():
-            self._keep(variant, message)
+            self._newest.keep(message)
             if message.content_type == json_service.JSON:
                 self._connections.broadcast_text(variant, message)
             else:
                 self._connections.broadcast_bytes(variant, message)
-            for future in self._waiting.pop(variant, []):
-                if not future.done():
-                    future.set_result(message)
-        self._update_requested()
-
-    def _keep(self, variant: Variant, message: Message) -> None:
-        self._rates.setdefault(variant.stream_id, RateMeter()).add(message.seq)
-        self._newest[variant] = message
-        self._newest.move_to_end(variant)
-        if len(self._newest) > _KEPT_MESSAGES:
-            self._newest.popitem(last=False)
 
     # -- P, the processing thread -------------------------------------------------------------
 
@@ -251,7 +220,7 @@ class StreamingService:
         self._made = set()
 
     def _process(self, context: FrameContext) -> None:
-        asked = (*self._connections.wanted(time.monotonic()), *self._requested)
+        asked = (*self._connections.wanted(time.monotonic()), *self._newest.awaited)
         wanted = [variant for variant in dict.fromkeys(asked) if variant not in self._made]
         # The plain picture does not wait for poses, and poses not for the other pictures.
         plain = [variant for variant in wanted if _is_plain(variant)]

@@ -11,7 +11,7 @@ import pytest
 from web_bridge import running_bridge, WebBridge
 
 from camws_bridge.api.server import ServerError
-from camws_bridge.settings import SettingsError
+from camws_bridge.parameter import SettingsError
 
 
 @pytest.fixture(scope='module')
