@@ -137,7 +137,7 @@ class CameraNode:
         self._metrics.image_age_seconds.observe(max(0.0, self._now() - frame.stamp.seconds))
         camera, problem = self._camera_for(width, height)
         frame = replace(frame, seq=self._seq, camera=camera, camera_problem=problem)
-        depth = next((depth for stamp, depth in self._depths if self._belong(stamp, frame)), None)
+        depth = self._depth_of(frame)
         if depth is not None:
             frame = replace(frame, depth=depth)
         self._unpaired = frame if depth is None and self._depth.is_active else None
@@ -151,18 +151,23 @@ class CameraNode:
             return
         stamp = conversions.to_stamp(message.header.stamp)
         frame = self._unpaired
-        if frame is not None and self._belong(stamp, frame):
+        if frame is not None and _distance(stamp, frame) <= self._depth_tolerance:
             # The image did not wait for its depth: it goes through again, with it.
             self._unpaired = None
             self._bus.publish(IMAGE_RECEIVED, replace(frame, depth=depth))
         else:
             self._depths.appendleft((stamp, depth))
 
-    def _belong(self, stamp: Stamp, frame: Frame) -> bool:
-        # In whole nanoseconds: floats of today's seconds are coarser.
-        difference = abs((stamp.sec - frame.stamp.sec) * 10 ** 9
-                         + stamp.nanosec - frame.stamp.nanosec)
-        return difference <= self._settings().depth.max_stamp_difference * 1e9
+    def _depth_of(self, frame: Frame) -> Array | None:
+        """Return the depth image nearest in time, if it is near enough."""
+        if not self._depths:
+            return None
+        stamp, depth = min(self._depths, key=lambda item: _distance(item[0], frame))
+        return depth if _distance(stamp, frame) <= self._depth_tolerance else None
+
+    @property
+    def _depth_tolerance(self) -> float:
+        return self._settings().depth.max_stamp_difference * 1e9
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._info is not None and _same_calibration(message, self._info):
@@ -196,6 +201,12 @@ class CameraNode:
 
     def _now(self) -> float:
         return float(self._node.get_clock().now().nanoseconds * 1e-9)
+
+
+def _distance(stamp: Stamp, frame: Frame) -> int:
+    """Return how far a stamp is from that of a frame, in nanoseconds."""
+    # In whole nanoseconds: floats of today's seconds are coarser.
+    return abs((stamp.sec - frame.stamp.sec) * 10 ** 9 + stamp.nanosec - frame.stamp.nanosec)
 
 
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -42,8 +43,10 @@ class MatchedSubscription:
             self._subscription = None
         if active and self._subscription is None:
             self._profile = profile
+            # Without rclpy's warning of a publisher that offers less: update follows it.
             self._subscription = self._node.create_subscription(
-                self._type, self.topic, self._callback, profile)
+                self._type, self.topic, self._callback, profile,
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
 
 
 def _same(a: QoSProfile, b: QoSProfile | None) -> bool:
