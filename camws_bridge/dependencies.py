@@ -14,7 +14,8 @@ from rclpy.node import Node
 from camws_bridge.api.access import Access
 from camws_bridge.api.bridge import Bridge
 from camws_bridge.api.server import Server
-from camws_bridge.events import EventBus, IMAGE_RECEIVED, OVERLAY_DRAWN, TRANSFORMS_COMPUTED
+from camws_bridge.events import (
+    DEMAND_CHANGED, DEPTH_PAIRED, EventBus, IMAGE_RECEIVED, OVERLAY_DRAWN, TRANSFORMS_COMPUTED)
 from camws_bridge.metrics import Metrics
 from camws_bridge.ros.camera_node import CameraNode
 from camws_bridge.ros.diagnostics_publisher import DiagnosticsPublisher
@@ -48,8 +49,10 @@ class Application:
 
     def stop(self) -> None:
         """Stop in the reverse order."""
-        self.streaming.stop()
-        self.server.stop()
+        try:
+            self.streaming.stop()
+        finally:
+            self.server.stop()
 
 
 def build(node: Node) -> Application:
@@ -82,11 +85,13 @@ def build(node: Node) -> Application:
         session_id=uuid.uuid4().hex)
 
     bus.subscribe(IMAGE_RECEIVED, streaming.on_image)
+    bus.subscribe(DEPTH_PAIRED, streaming.on_depth)
     bus.subscribe(TRANSFORMS_COMPUTED, poses.publish)
     bus.subscribe(OVERLAY_DRAWN, overlay.publish)
     camera = CameraNode(node, bus, settings, health, metrics,
                         wants_images=lambda: streaming.is_wanted,
                         wants_depth=lambda: streaming.wants_depth, on_idle=streaming.forget)
+    bus.subscribe(DEMAND_CHANGED, lambda _: camera.look_soon())
     DiagnosticsPublisher(node, health, lambda: connections.total, lambda: server.url)
 
     settings.add_check(aruco.check_settings)

@@ -23,9 +23,10 @@ class Event(Generic[T]):
         self.name = name
 
 
-# A camera image arrived (ROS thread). The same image comes a second time, with the same seq,
-# when its depth image arrives after it.
+# A camera image arrived (ROS thread), with its depth image if that came before it.
 IMAGE_RECEIVED: Event[Frame] = Event('IMAGE_RECEIVED')
+# The depth image of an earlier frame arrived: that frame again, now with depth (ROS thread).
+DEPTH_PAIRED: Event[Frame] = Event('DEPTH_PAIRED')
 # All poses of one image are known (processing thread).
 TRANSFORMS_COMPUTED: Event[TransformsSnapshot] = Event('TRANSFORMS_COMPUTED')
 # The overlay was drawn for a ROS subscriber: the frame and its BGR picture (processing thread).

@@ -62,9 +62,11 @@ def _run(node: Node, stop: threading.Event) -> int:
         node.destroy_node()
         return 1
     _announce(node, application)
-    ended_well = _spin(node, stop)
-    application.stop()
-    node.destroy_node()
+    try:
+        ended_well = _spin(node, stop)
+    finally:
+        application.stop()
+        node.destroy_node()
     return 0 if ended_well else 1
 
 
@@ -103,8 +105,9 @@ def _spin(node: Node, stop: threading.Event) -> bool:
 
 def _announce(node: Node, application: Application) -> None:
     settings, server = application.settings(), application.server
+    from camws_bridge.api.access import is_loopback
     log = node.get_logger()
-    if settings.host in ('127.0.0.1', 'localhost', '::1'):
+    if is_loopback(settings.host):
         log.info('only this machine can connect; -p host:=0.0.0.0 opens it to the network')
     elif not application.bridge.access.needs_token or not settings.tls.certfile:
         log.warning('everybody on the network can connect: see auth.token and tls.certfile')

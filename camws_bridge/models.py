@@ -83,7 +83,6 @@ class Frame:
     received message: read it, never write it. It is ``None`` when only ``encoded`` came.
     ``depth`` is registered to the image: uint16 millimetres or float32 metres, 0 or NaN = none.
     ``camera`` is ``None`` while the intrinsics are not known; ``camera_problem`` then says why.
-    ``received`` is the time of arrival on the monotonic clock, in seconds.
     """
 
     seq: int
@@ -97,7 +96,6 @@ class Frame:
     camera: CameraModel | None = None
     camera_problem: str = ''
     depth: Array | None = None
-    received: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,8 @@ class Parameter:
     """
     What is allowed for one parameter.
 
-    ``live`` parameters take effect while the bridge runs. ``check`` raises ValueError with the
+    ``live`` parameters take effect while the bridge runs; the value of a ``secret`` one is never
+    shown. ``check`` raises ValueError with the
     reason for a value that the range cannot exclude.
     """
 
@@ -29,6 +30,7 @@ class Parameter:
     most: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    secret: bool = False
     check: Callable[[Any], None] | None = None
 
     @property
@@ -49,7 +51,8 @@ class Parameter:
         """Return the value in the parameter's type; raises SettingsError."""
         converted = _CONVERTERS[self.kind](value)
         if converted is None or not self._in_range(converted):
-            raise SettingsError(f'parameter {self.name}: {value!r} is not allowed; allowed: '
+            shown = 'the value given' if self.secret else repr(value)
+            raise SettingsError(f'parameter {self.name}: {shown} is not allowed; allowed: '
                                 f'{self.allowed}')
         if self.check is not None:
             try:

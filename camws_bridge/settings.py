@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 import math
+import re
 from typing import Any
 
 from camws_bridge.parameter import describe, Parameter, parameter, SettingsError
@@ -40,6 +41,13 @@ def _check_lengths(entries: tuple[str, ...]) -> None:
     parse_marker_lengths(entries)
 
 
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if origin != '*' and not re.fullmatch(r'https?://[^/?#\s]+', origin):
+            raise ValueError(f"{origin!r} is not allowed; allowed: '*', or scheme, host and port "
+                             "without a path, such as 'https://example.org:8443'")
+
+
 def _check_odd(value: int) -> None:
     if value % 2 == 0:
         raise ValueError(f'{value} is even; allowed: an odd window, in pixels')
@@ -65,8 +73,9 @@ class DepthSettings:
         5.0, 'Depth shown in the last colour of the depth stream, in metres.',
         least=0.001, most=1000.0, live=True)
     max_stamp_difference: float = parameter(
-        0.02, 'A depth image belongs to the colour image whose stamp is at most this many '
-        'seconds away.', least=0.0, most=1.0, live=True)
+        0.008, 'A depth image belongs to the colour image whose stamp is at most this many '
+        'seconds away; keep it below half the time between images.',
+        least=0.0, most=1.0, live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +169,9 @@ class TlsSettings:
 class AuthSettings:
     """Who may come in."""
 
-    token: str = parameter('', 'The token every client must show; empty: none is needed.')
+    token: str = parameter(
+        '', 'The token every client must show; empty: none is needed. Visible to everyone on the '
+        'ROS graph: better auth.tokens_file.', secret=True)
     tokens_file: str = parameter(
         '', 'Path of a file of tokens, one name:sha256 (hex digest of the token) per line.')
 
@@ -179,12 +190,14 @@ class Settings:
     image_is_rectified: bool = parameter(
         False, 'The image topic is rectified already: poses use P without distortion.')
     lazy: bool = parameter(
-        True, 'Leave the camera topics alone while nobody wants anything made of them.', live=True)
+        True, 'Leave the camera topics alone while nobody wants anything made of them: no client, '
+        'no subscriber to tf or another topic of the bridge.', live=True)
     stale_after: float = parameter(
         3.0, 'Seconds without an image after which the bridge reports itself unhealthy.',
         least=0.1, most=3600.0, live=True)
     allowed_origins: tuple[str, ...] = parameter(
-        (), "Origins (https://host[:port]) of web pages from elsewhere that may read; '*': all.")
+        (), "Origins (https://host[:port]) of web pages from elsewhere that may read; '*': all.",
+        check=_check_origins)
     max_clients: int = parameter(
         500, 'WebSocket and MJPEG clients served at once; more are refused.', least=1,
         most=100000, live=True)
@@ -222,16 +235,24 @@ class SettingsHolder:
         """Return the settings now in force."""
         return self.current
 
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise SettingsError if ``change`` would."""
+        self._changed(values)
+
     def change(self, values: Mapping[str, Any]) -> None:
         """Change live parameters; raises SettingsError and changes nothing for a wrong one."""
+        self.current = self._changed(values)
+
+    def _changed(self, values: Mapping[str, Any]) -> Settings:
+        changed = self.current.with_values(values)
         for name in values:
-            if name in PARAMETERS and not PARAMETERS[name].live:
+            if (name in PARAMETERS and not PARAMETERS[name].live
+                    and _get(changed, name) != _get(self.current, name)):
                 raise SettingsError(f'parameter {name} takes effect at start only: restart the '
                                     'bridge to change it')
-        changed = self.current.with_values(values)
         for check in self._checks:
             check(changed)
-        self.current = changed
+        return changed
 
 
 def _with_values(group: Any, prefix: str, values: Mapping[str, Any]) -> Any:
@@ -243,6 +264,13 @@ def _with_values(group: Any, prefix: str, values: Mapping[str, Any]) -> Any:
         elif name in values:
             changes[item.name] = PARAMETERS[name].validate(values[name])
     return replace(group, **changes)
+
+
+def _get(settings: Settings, name: str) -> Any:
+    value: Any = settings
+    for part in name.split('.'):
+        value = getattr(value, part)
+    return value
 
 
 def _checked(settings: Settings) -> Settings:

@@ -107,7 +107,8 @@ class BridgeProcess(Process):
         return json.loads(self.get(path)[2])
 
     def wait_until_images_arrive(self) -> BridgeProcess:
-        wait_until(lambda: self.get_json('/healthz')['code'] == 'ok', 20.0, 'images arrive')
+        # Asking for one is what makes the bridge look at the camera.
+        wait_until(lambda: self.get('/api/v1/images/color.jpg')[0] == 200, 20.0, 'images arrive')
         return self
 
 

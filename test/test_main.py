@@ -90,10 +90,21 @@ class Stalled:
         self.socket.close()
 
 
-def replaced_at_clients(bridge: BridgeProcess) -> float:
+def wait_until_full(bridge: BridgeProcess, healthy: Any) -> None:
+    """Wait until the stalled client takes nothing while the healthy one goes on."""
+    def takes_nothing() -> bool:
+        before = sent_images(bridge)
+        for _ in range(10):
+            healthy.recv(timeout=10)
+        return before == sent_images(bridge) > 0
+
+    wait_until(takes_nothing, 20.0, 'the stalled client is full')
+
+
+def sent_images(bridge: BridgeProcess) -> float:
     text = bridge.get('/metrics')[2].decode()
-    return sum(float(value) for value in re.findall(
-        r'^camws_messages_replaced_total\{hop="client".*\} (\S+)$', text, re.MULTILINE))
+    return sum(map(float, re.findall(
+        r'^camws_messages_sent_total\{stream="color"\} (\S+)$', text, re.MULTILINE)))
 
 
 @pytest.fixture(scope='module')
@@ -117,7 +128,7 @@ def stop_with_clients(bridge: BridgeProcess, number: int, before: set[str],
     url = bridge.url.replace('http', 'ws', 1)
     with Stalled(bridge.port), connect(f'{url}/ws/markers') as healthy:
         healthy.recv(timeout=20)
-        wait_until(lambda: replaced_at_clients(bridge) > 0, 20.0, 'the stalled client is full')
+        wait_until_full(bridge, healthy)
         made = mapped(bridge.pid) - before - mapped_by_others({bridge.pid})
         had_children = children(bridge.pid)
         started = time.monotonic()

@@ -13,7 +13,7 @@ import numpy as np
 from camws_bridge.api.access import Access
 from camws_bridge.api.bridge import Bridge
 from camws_bridge.api.server import Server
-from camws_bridge.events import EventBus, IMAGE_RECEIVED
+from camws_bridge.events import DEPTH_PAIRED, EventBus, IMAGE_RECEIVED
 from camws_bridge.metrics import Metrics
 from camws_bridge.models import CameraModel, Frame, Stamp
 from camws_bridge.services.aruco_service import ArucoService, load_board
@@ -47,6 +47,7 @@ class WebBridge:
             self.connections, self.settings, self.metrics, self.server.call_in_loop,
             lambda: self.demand)
         self.bus.subscribe(IMAGE_RECEIVED, self.streaming.on_image)
+        self.bus.subscribe(DEPTH_PAIRED, self.streaming.on_depth)
         status = StreamStatusService(self.health, self.aruco, self.streaming, self.connections)
         self.bridge = Bridge(
             access, self.connections, self.health, self.metrics, self.settings,
@@ -94,7 +95,7 @@ def make_frame(seq: int, **changes: Any) -> Frame:
         pixels = scene(seq)
     frame = Frame(
         seq, Stamp(100 + seq, 250), 'camera_optical', WIDTH, HEIGHT, pixels=pixels,
-        camera=make_camera(), received=time.monotonic())
+        camera=make_camera())
     return replace(frame, **changes)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from pathlib import Path
 import re
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ class Access:
         """Read the tokens; raises SettingsError for a tokens file that cannot be used."""
         self._digests = _read_digests(settings.auth)
         self._origins = frozenset(settings.allowed_origins)
+        self._is_local = is_loopback(settings.host)
 
     @property
     def needs_token(self) -> bool:
@@ -46,9 +48,38 @@ class Access:
     def is_origin_allowed(self, request: HTTPServerRequest) -> bool:
         """Tell whether the page that sends this request may: own host, or allowed_origins."""
         origin = request.headers.get('Origin')
-        if origin is None or '*' in self._origins or origin in self._origins:
+        if '*' in self._origins or origin in self._origins:
             return True
-        return urlsplit(origin).netloc == request.headers.get('Host')
+        host = request.headers.get('Host', '')
+        if self._is_local and not self._is_own_name(host):
+            return False
+        return origin is None or _host_of(origin) == host
+
+    def _is_own_name(self, host: str) -> bool:
+        """
+        Tell whether a Host header may mean a bridge that listens on this machine only.
+
+        A page from elsewhere can have its own name resolve to 127.0.0.1 (DNS rebinding); its
+        origin then is that name. Behind a proxy, allowed_origins names the public origin.
+        """
+        name = host.rpartition(':')[0] if host.rpartition(':')[2].isdigit() else host
+        return (is_loopback(name.strip('[]')) or '.' not in name
+                or any(_host_of(origin) == host for origin in self._origins))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address means this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == 'localhost' or host.endswith('.localhost')
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _tokens(request: HTTPServerRequest) -> list[str]:

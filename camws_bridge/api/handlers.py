@@ -1,6 +1,7 @@
 """What all HTTP endpoints share: access, CORS, security headers, JSON errors."""
 from __future__ import annotations
 
+from collections.abc import Awaitable
 import logging
 from types import TracebackType
 from typing import Any
@@ -14,13 +15,13 @@ log = logging.getLogger(__name__)
 
 _EXPOSED = 'X-Seq, X-Timestamp, X-Frame-Id, X-Width, X-Height, X-Encoding, X-Step'
 _POLICY = ("default-src 'self'; img-src 'self' blob:; connect-src 'self' ws: wss:; "
-           "frame-ancestors 'none'")
+           "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 _CODES = {400: 'bad_request', 401: 'unauthorized', 403: 'forbidden', 404: 'not_found',
           405: 'method_not_allowed', 503: 'unavailable'}
 _MESSAGES = {401: 'a token is needed, and none or a wrong one was given',
              403: 'this origin is not allowed; see parameter allowed_origins',
              404: 'there is nothing here; see /api/v1/streams',
-             405: 'only GET is answered here'}
+             405: 'only GET and HEAD are answered here'}
 
 
 class ApiError(HTTPError):
@@ -55,9 +56,13 @@ class ApiHandler(RequestHandler):
 
     def options(self, *_: str) -> None:
         """Answer a browser's question before a request with headers."""
-        self.set_header('Access-Control-Allow-Methods', 'GET')
+        self.set_header('Access-Control-Allow-Methods', 'GET, HEAD')
         self.set_header('Access-Control-Allow-Headers', 'Authorization')
         self.set_status(204)
+
+    def head(self, *arguments: str) -> Awaitable[None] | None:
+        """Answer as GET does, without the body."""
+        return self.get(*arguments)
 
     def write_json(self, value: Any) -> None:
         """Answer with a JSON value."""
@@ -71,6 +76,8 @@ class ApiHandler(RequestHandler):
         message = _MESSAGES.get(status_code, self._reason)
         if isinstance(error, ApiError):
             code, message = error.code, error.message
+        if status_code == 405:
+            self.set_header('Allow', 'GET, HEAD')
         if status_code == 401:
             self.set_header('WWW-Authenticate', 'Bearer')
         self.write_json({'error': {'code': code, 'message': message}})
@@ -101,9 +108,3 @@ class UnknownPathHandler(ApiHandler):
         """Answer 404, or why the client may not even ask."""
         super().prepare()
         raise HTTPError(404)
-
-
-def no_such_stream(stream_id: str, known: list[str]) -> ApiError:
-    """Return the error for a stream that there is not."""
-    return ApiError(404, 'unknown_stream',
-                    f"there is no stream '{stream_id}'; there are: {', '.join(known)}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+import concurrent.futures
 import errno
 import logging
 from pathlib import Path
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 _STATIC = Path(__file__).resolve().parent / 'static'
 _CHECK_EVERY = 0.5
 # How long clients may take to receive what is on its way when the server stops (seconds).
-_FAREWELL = 0.5
+_FAREWELL, _STOP_TIMEOUT = 0.5, 1.5
 _BACKLOG = 1024
 _MAX_CLIENT_MESSAGE = 64 * 1024
 
@@ -111,7 +112,11 @@ class Server:
         """Say goodbye to every client, close and wait; RuntimeError when it does not run."""
         if self._thread is None or not self._thread.is_alive():
             raise RuntimeError('Server is not running')
-        asyncio.run_coroutine_threadsafe(self._close(), self.loop).result()
+        closed = asyncio.run_coroutine_threadsafe(self._close(), self.loop)
+        try:
+            closed.result(_STOP_TIMEOUT)
+        except concurrent.futures.TimeoutError:
+            log.warning('clients were cut off: they did not close in time')
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
@@ -130,10 +135,14 @@ class Server:
 
     def _check_clients(self) -> None:
         assert self._bridge is not None
+        self._schedule_check()
         now = time.monotonic()
         for client in self._bridge.connections.clients():
-            client.check(now)
-        self._schedule_check()
+            try:
+                client.check(now)
+            except Exception as error:  # one client's failure is never another's
+                log.info('a client is removed: %r', error)
+                client.abort()
 
     async def _close(self) -> None:
         assert self._http is not None and self._bridge is not None
@@ -181,13 +190,20 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     """Return one listening socket for each address of a host, all on the same port."""
     sockets: list[socket.socket] = []
     try:
+        missing = None
         for family, _, _, _, address in socket.getaddrinfo(
                 host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
-            listening = socket.create_server((str(address[0]), port), family=family,
-                                             backlog=_BACKLOG)
-            listening.setblocking(False)
-            sockets.append(listening)
-            port = listening.getsockname()[1]
+            try:
+                sockets.append(_listen(family, str(address[0]), port))
+            except OSError as error:
+                # /etc/hosts may name ::1 where there is no IPv6 (containers): one is enough.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+            else:
+                port = sockets[0].getsockname()[1]
+        if not sockets and missing is not None:
+            raise missing
         return sockets
     except OSError as error:
         for listening in sockets:
@@ -196,6 +212,12 @@ def _bind(host: str, port: int) -> list[socket.socket]:
             raise ServerError(f'port {port} on {host} is in use: set parameter port to another, '
                               'or to 0 for any free one') from None
         raise ServerError(f'cannot listen on {host}:{port}: {error.strerror or error}') from None
+
+
+def _listen(family: int, address: str, port: int) -> socket.socket:
+    listening = socket.create_server((address, port), family=family, backlog=_BACKLOG)
+    listening.setblocking(False)
+    return listening
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from camws_bridge.models import FloatArray
 from camws_bridge.vision.geometry import difference, from_quaternion
+# The share of frames whose truth may be missing.
+_UNMATCHED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class Report:
         """Return why the check fails; empty when it does not."""
         if self.frames and self.frames == self.without_truth:
             return ["no truth arrived: is the demo camera's ~/truth topic the one looked at?"]
+        if self.without_truth > _UNMATCHED * self.frames:
+            return [f'{self.without_truth} of {self.frames} frames have no truth']
         return [*self.board.problems('board', BOARD),
                 *self.markers.problems('single markers', MARKERS)]
 

@@ -151,9 +151,13 @@ async def receive(connection: WebSocketClientConnection, frames: int,
         transforms = header.get('embed', {}).get(_POSES)
         if transforms is None:
             continue
+        truth = find_truth((stamp['sec'], stamp['nanosec']))
+        if truth is None and not report.frames:
+            # The truth's publisher may be discovered later than the first images come.
+            continue
         report.latencies_ms.append(
             1000 * (received - stamp['sec'] - stamp['nanosec'] * 1e-9))
-        report.add_frame(transforms, find_truth((stamp['sec'], stamp['nanosec'])))
+        report.add_frame(transforms, truth)
 
 
 async def check(url: str, frames: int, token: str | None, limit: float,
@@ -164,8 +168,8 @@ async def check(url: str, frames: int, token: str | None, limit: float,
     try:
         await asyncio.wait_for(receive(connection, frames, find_truth, report), limit)
     except asyncio.TimeoutError:
-        raise CheckFailed(f'only {report.frames} of {frames} frames with poses in {limit:g} s'
-                          ) from None
+        raise CheckFailed(f'only {report.frames} of {frames} frames with poses and truth in '
+                          f'{limit:g} s') from None
     finally:
         await close(connection)
     return report

@@ -1,19 +1,24 @@
 """The camera's topics: image, camera_info and depth become frames, IMAGE_RECEIVED."""
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+import math
 import time
+from typing import Any
 
 import numpy as np
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
-from camws_bridge.events import DEMAND_CHANGED, EventBus, IMAGE_RECEIVED
+from camws_bridge.events import DEPTH_PAIRED, EventBus, IMAGE_RECEIVED
 from camws_bridge.metrics import Metrics
-from camws_bridge.models import Array, CameraModel, Frame, Stamp
+from camws_bridge.models import CameraModel, Frame
 from camws_bridge.ros import conversions
+from camws_bridge.ros.depth_pairing import DepthPairing
 from camws_bridge.ros.matched_subscription import MatchedSubscription
 from camws_bridge.services.health_service import HealthService
 from camws_bridge.settings import Settings
@@ -23,7 +28,20 @@ from camws_bridge.vision.pixel_formats import ImageError
 _LOOK_EVERY = 0.5
 # How long the camera stays subscribed to when nobody wants it any more (seconds).
 _LINGER = 5.0
-_KEPT_DEPTH_IMAGES = 4
+
+
+class _Demand:
+    """A demand that lasts a little longer than it is there."""
+
+    def __init__(self, is_there: Callable[[], bool]) -> None:
+        self._is_there = is_there
+        self._last = -math.inf
+
+    def lasts(self) -> bool:
+        now = time.monotonic()
+        if self._is_there():
+            self._last = now
+        return now - self._last < _LINGER
 
 
 class CameraNode:
@@ -44,47 +62,44 @@ class CameraNode:
         self._info: CameraInfo | None = None
         self._camera: CameraModel | None = None
         self._camera_problem = 'no camera_info has arrived'
-        self._unpaired: Frame | None = None
-        self._depths: deque[tuple[Stamp, Array]] = deque(maxlen=_KEPT_DEPTH_IMAGES)
-        self._wanted_at = time.monotonic()
+        self._pairing = DepthPairing(lambda: settings().depth.max_stamp_difference)
+        self._images_demand = _Demand(lambda: wants_images() or not settings().lazy)
+        self._depth_demand = _Demand(wants_depth)
         self._was_unhealthy = ''
         self._image = self._image_subscription(settings())
         self._camera_info = MatchedSubscription(
             node, CameraInfo, node.resolve_topic_name('camera_info'), self._on_camera_info)
         self._depth = MatchedSubscription(
             node, Image, node.resolve_topic_name('depth/image'), self._on_depth)
-        bus.subscribe(DEMAND_CHANGED, lambda _: self._look_soon())
-        node.create_timer(_LOOK_EVERY, self.look)
+        # By the wall: a ROS clock that stands must not blind the bridge.
+        node.create_timer(_LOOK_EVERY, self.look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.look()
 
     def look(self) -> None:
         """Look at what is wanted and at who publishes, and subscribe accordingly."""
         was_active = self._image.is_active
-        active = self._is_wanted()
+        active = self._images_demand.lasts()
         self._image.update(active)
         self._camera_info.update(active)
-        self._depth.update(active and self._wants_depth())
-        self._health.set_publishers(self._image.topic, self._image.publishers)
+        self._depth.update(active and self._depth_demand.lasts())
+        self._health.set_publishers(
+            self._image.topic, self._image.publishers, self._image.other_types)
         self._health.set_has_depth(self._depth.publishers > 0)
         if active != was_active:
             self._health.set_watching(active)
             if not active:
-                self._unpaired = None
-                self._depths.clear()
                 self._on_idle()
+        if not self._depth.is_active:
+            self._pairing.clear()
         self._report_health()
 
-    def _look_soon(self) -> None:
+    def look_soon(self) -> None:
         """Have the ROS thread look now, from any thread: a client does not wait for the timer."""
         executor = self._node.executor
-        if executor is not None and self._wants_images() and not self._image.is_active:
+        if executor is not None and (
+                (self._wants_images() and not self._image.is_active)
+                or (self._wants_depth() and not self._depth.is_active)):
             executor.create_task(self.look)
-
-    def _is_wanted(self) -> bool:
-        now = time.monotonic()
-        if not self._settings().lazy or self._wants_images():
-            self._wanted_at = now
-        return now - self._wanted_at < _LINGER
 
     def _report_health(self) -> None:
         health = self._health.check()
@@ -107,7 +122,6 @@ class CameraNode:
         return MatchedSubscription(node, CompressedImage, topic, self._on_compressed)
 
     def _on_image(self, message: Image) -> None:
-        received = time.monotonic()
         try:
             pixels, encoding = conversions.to_pixels(message)
         except ImageError as error:
@@ -115,11 +129,10 @@ class CameraNode:
             return
         self._publish(message.width, message.height, Frame(
             seq=0, stamp=conversions.to_stamp(message.header.stamp),
-            frame_id=message.header.frame_id, width=message.width, height=message.height,
-            encoding=encoding, pixels=pixels, received=received))
+            frame_id=self._frame_id(message.header), width=message.width, height=message.height,
+            encoding=encoding, pixels=pixels))
 
     def _on_compressed(self, message: CompressedImage) -> None:
-        received = time.monotonic()
         try:
             encoded, width, height = conversions.to_encoded(message)
         except ImageError as error:
@@ -127,8 +140,12 @@ class CameraNode:
             return
         self._publish(width, height, Frame(
             seq=0, stamp=conversions.to_stamp(message.header.stamp),
-            frame_id=message.header.frame_id, width=width, height=height, encoded=encoded,
-            received=received))
+            frame_id=self._frame_id(message.header), width=width, height=height, encoded=encoded))
+
+    def _frame_id(self, header: Header) -> str:
+        """Return the image's frame; a driver that names none may name it in camera_info."""
+        named: str = header.frame_id
+        return named or (self._camera.frame_id if self._camera else '')
 
     def _publish(self, width: int, height: int, frame: Frame) -> None:
         self._seq += 1
@@ -137,10 +154,8 @@ class CameraNode:
         self._metrics.image_age_seconds.observe(max(0.0, self._now() - frame.stamp.seconds))
         camera, problem = self._camera_for(width, height)
         frame = replace(frame, seq=self._seq, camera=camera, camera_problem=problem)
-        depth = self._depth_of(frame)
-        if depth is not None:
-            frame = replace(frame, depth=depth)
-        self._unpaired = frame if depth is None and self._depth.is_active else None
+        if self._depth.is_active:
+            frame = self._pairing.add_frame(frame)
         self._bus.publish(IMAGE_RECEIVED, frame)
 
     def _on_depth(self, message: Image) -> None:
@@ -149,25 +164,10 @@ class CameraNode:
         except ImageError as error:
             self._drop(error)
             return
-        stamp = conversions.to_stamp(message.header.stamp)
-        frame = self._unpaired
-        if frame is not None and _distance(stamp, frame) <= self._depth_tolerance:
-            # The image did not wait for its depth: it goes through again, with it.
-            self._unpaired = None
-            self._bus.publish(IMAGE_RECEIVED, replace(frame, depth=depth))
-        else:
-            self._depths.appendleft((stamp, depth))
-
-    def _depth_of(self, frame: Frame) -> Array | None:
-        """Return the depth image nearest in time, if it is near enough."""
-        if not self._depths:
-            return None
-        stamp, depth = min(self._depths, key=lambda item: _distance(item[0], frame))
-        return depth if _distance(stamp, frame) <= self._depth_tolerance else None
-
-    @property
-    def _depth_tolerance(self) -> float:
-        return self._settings().depth.max_stamp_difference * 1e9
+        # The image did not wait for its depth: the pair is an event of its own.
+        frame = self._pairing.add_depth(conversions.to_stamp(message.header.stamp), depth)
+        if frame is not None:
+            self._bus.publish(DEPTH_PAIRED, frame)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._info is not None and _same_calibration(message, self._info):
@@ -203,15 +203,13 @@ class CameraNode:
         return float(self._node.get_clock().now().nanoseconds * 1e-9)
 
 
-def _distance(stamp: Stamp, frame: Frame) -> int:
-    """Return how far a stamp is from that of a frame, in nanoseconds."""
-    # In whole nanoseconds: floats of today's seconds are coarser.
-    return abs((stamp.sec - frame.stamp.sec) * 10 ** 9 + stamp.nanosec - frame.stamp.nanosec)
-
-
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:
     # Numbers by their bytes: a NaN equals itself, or each message would be a new bad calibration.
-    return (a.width, a.height, a.distortion_model, a.header.frame_id) == (
-        b.width, b.height, b.distortion_model, b.header.frame_id) and all(
-            np.asarray(x).tobytes() == np.asarray(y).tobytes()
-            for x, y in ((a.d, b.d), (a.k, b.k), (a.r, b.r), (a.p, b.p)))
+    return _layout(a) == _layout(b) and all(
+        np.asarray(x).tobytes() == np.asarray(y).tobytes()
+        for x, y in ((a.d, b.d), (a.k, b.k), (a.r, b.r), (a.p, b.p)))
+
+
+def _layout(info: CameraInfo) -> tuple[Any, ...]:
+    return (info.width, info.height, info.binning_x, info.binning_y, info.roi,
+            info.distortion_model, info.header.frame_id)

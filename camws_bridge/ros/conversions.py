@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from camws_bridge.models import Array, CameraModel, EncodedImage, FloatArray, Stamp
-from camws_bridge.vision.camera import make_camera_model
+from camws_bridge.vision.camera import cut_and_binned, make_camera_model
 from camws_bridge.vision.encoding import inspect
 from camws_bridge.vision.geometry import to_quaternion
 from camws_bridge.vision.pixel_formats import FORMATS, ImageError, view_pixels
@@ -59,11 +59,16 @@ def to_encoded(message: CompressedImage) -> tuple[EncodedImage, int, int]:
 
 
 def to_camera_model(message: CameraInfo) -> CameraModel:
-    """Return the intrinsics; raises CalibrationError."""
-    return make_camera_model(
+    """Return the intrinsics of the image that is sent; raises CalibrationError."""
+    sensor = make_camera_model(
         message.width, message.height, message.distortion_model, np.array(message.d, float),
         np.array(message.k, float), np.array(message.r, float), np.array(message.p, float),
         message.header.frame_id)
+    roi = message.roi
+    return cut_and_binned(
+        sensor, (roi.x_offset, roi.y_offset), (roi.width or message.width,
+                                               roi.height or message.height),
+        (max(1, message.binning_x), max(1, message.binning_y)))
 
 
 def to_image_message(image: Array, header: Header) -> Image:

@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from camws_bridge.services.health_service import Health, HealthService
@@ -20,7 +22,7 @@ class DiagnosticsPublisher:
         self._node, self._health = node, health
         self._count_clients, self._address = count_clients, address
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        node.create_timer(_PERIOD, self.publish)
+        node.create_timer(_PERIOD, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def publish(self) -> None:
         """Publish the state now."""

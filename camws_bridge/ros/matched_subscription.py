@@ -24,6 +24,9 @@ class MatchedSubscription:
         """``topic`` is the resolved name; inactive at first."""
         self.topic = topic
         self.publishers = 0
+        self.other_types: list[str] = []
+        package = message_type.__module__.partition('.')[0]
+        self._type_name = f'{package}/msg/{message_type.__name__}'
         self._node, self._type, self._callback = node, message_type, callback
         self._subscription: Subscription[Any] | None = None
         self._profile: QoSProfile | None = None
@@ -35,8 +38,10 @@ class MatchedSubscription:
 
     def update(self, active: bool) -> None:
         """Be active or not, and follow publishers that came or went."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        everybody = self._node.get_publishers_info_by_topic(self.topic)
+        publishers = [info for info in everybody if info.topic_type == self._type_name]
         self.publishers = len(publishers)
+        self.other_types = sorted({info.topic_type for info in everybody} - {self._type_name})
         profile = matching_profile(publishers)
         if self._subscription is not None and not (active and _same(profile, self._profile)):
             self._node.destroy_subscription(self._subscription)

@@ -25,15 +25,20 @@ def declare_settings(node: Node) -> SettingsHolder:
 
 def follow_changes(node: Node, holder: SettingsHolder) -> None:
     """Let live parameters be changed while the node runs; others are refused with the reason."""
-    def on_set(parameters: Sequence[RosParameter[Any]]) -> SetParametersResult:
-        values = {item.name: item.value for item in parameters if item.name in PARAMETERS}
+    def check(parameters: Sequence[RosParameter[Any]]) -> SetParametersResult:
         try:
-            holder.change(values)
+            holder.check(_values(parameters))
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    node.add_on_set_parameters_callback(on_set)
+    node.add_on_set_parameters_callback(check)
+    # Applied once every other callback has agreed, too.
+    node.add_post_set_parameters_callback(lambda parameters: holder.change(_values(parameters)))
+
+
+def _values(parameters: Sequence[RosParameter[Any]]) -> dict[str, Any]:
+    return {item.name: item.value for item in parameters if item.name in PARAMETERS}
 
 
 def _declare(node: Node, parameter: Parameter) -> Any:

@@ -35,12 +35,15 @@ class PosePublisher:
         self._tf_static = node.create_publisher(TFMessage, '/tf_static', _TF_STATIC_QOS)
         self._markers = node.create_publisher(MarkerArray, '~/markers', 1)
         self._poses = node.create_publisher(PoseArray, '~/poses', 1)
-        self._publish_robot()
+        self._is_robot_published = self._is_nameless_reported = False
+        if settings().tf.publish:
+            self._publish_robot()
 
     @property
     def is_wanted(self) -> bool:
         """Tell whether poses are wanted by tf or a subscriber."""
-        return (self._settings().tf.publish or self._markers.get_subscription_count() > 0
+        return ((self._settings().tf.publish and self._tf.get_subscription_count() > 0)
+                or self._markers.get_subscription_count() > 0
                 or self._poses.get_subscription_count() > 0)
 
     def publish(self, snapshot: TransformsSnapshot) -> None:
@@ -49,7 +52,9 @@ class PosePublisher:
         poses = [pose for pose in named_poses(
             snapshot, self._settings().tf, self._aruco.board_from_robot)
             if pose.kind in ('board', 'marker')]
-        if self._settings().tf.publish and poses:
+        if self._settings().tf.publish:
+            self._publish_robot()
+        if self._settings().tf.publish and poses and self._has_frame(header):
             self._tf.publish(TFMessage(transforms=[self._transform(header, pose)
                                                    for pose in poses]))
         if self._markers.get_subscription_count():
@@ -65,10 +70,18 @@ class PosePublisher:
             return to_transform(board_header, header.frame_id, invert(pose.camera_from_child))
         return to_transform(header, pose.frame_id, pose.camera_from_child)
 
+    def _has_frame(self, header: Header) -> bool:
+        if not header.frame_id and not self._is_nameless_reported:
+            self._is_nameless_reported = True
+            self._node.get_logger().warning(
+                'images and camera_info have no frame_id: nothing goes to /tf')
+        return bool(header.frame_id)
+
     def _publish_robot(self) -> None:
         names, board_from_robot = self._settings().tf, self._aruco.board_from_robot
-        if board_from_robot is None or not names.publish:
+        if board_from_robot is None or self._is_robot_published:
             return
+        self._is_robot_published = True
         header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=names.board_frame)
         self._tf_static.publish(TFMessage(transforms=[
             to_transform(header, names.robot_frame, board_from_robot)]))
@@ -81,8 +94,10 @@ class PosePublisher:
         board = self._aruco.board
         if board is not None and snapshot.board is not None:
             pose = snapshot.board.camera_from_board
+            drawn = set()
             for seen in snapshot.seen:
-                if seen.on_board:
+                if seen.on_board and seen.marker_id not in drawn:
+                    drawn.add(seen.marker_id)
                     place = pose @ _pose_of_square(board.marker_corners(seen.marker_id))
                     markers += _square(header, seen.marker_id, place, seen.length)
             x0, y0, x1, y1 = board.area

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-from camws_bridge.models import Array, Frame
+from camws_bridge.models import Array, Frame, Variant
 from camws_bridge.settings import Settings
 from camws_bridge.vision import encoding, pixel_formats
 
@@ -22,6 +22,8 @@ class FrameContext:
         """Start with nothing made."""
         self.frame = frame
         self.settings = settings
+        # The variants whose messages of this frame are on their way.
+        self.handed_over: set[Variant] = set()
         self._made: dict[Hashable, Any] = {}
 
     def add_depth(self, frame: Frame) -> None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import threading
 import time
@@ -44,6 +44,7 @@ class HealthService:
         self._last_image: float | None = None
         self._topic = 'image'
         self._publishers = 0
+        self._other_types: tuple[str, ...] = ()
         self._has_depth = False
         self._images = 0
         self._dropped: Counter[str] = Counter()
@@ -54,10 +55,10 @@ class HealthService:
             self._watching_since = self._clock() if watching else None
             self._last_image = None
 
-    def set_publishers(self, topic: str, count: int) -> None:
-        """Say how many publishers the image topic has."""
+    def set_publishers(self, topic: str, count: int, other_types: Sequence[str] = ()) -> None:
+        """Say how many publishers the image topic has, and what others send on it."""
         with self._lock:
-            self._topic, self._publishers = topic, count
+            self._topic, self._publishers, self._other_types = topic, count, tuple(other_types)
 
     def set_has_depth(self, has_depth: bool) -> None:
         """Say whether the depth topic has a publisher."""
@@ -107,12 +108,15 @@ class HealthService:
                           + self._why_not())
         if now - self._watching_since <= _SILENCE:
             return Health(False, 'starting', f'waiting for the first image on {self._topic}')
-        return Health(False, 'no_images', f'no image on {self._topic}' + self._why_not())
+        return Health(False, 'no_images', f'no image on {self._topic}' + self._why_not(REMEDY))
 
-    def _why_not(self) -> str:
+    def _why_not(self, remedy: str = '') -> str:
+        if not self._publishers and self._other_types:
+            return (f': what is published there is {", ".join(self._other_types)}; see parameter '
+                    'image_transport')
         if not self._publishers:
             return ': it has no publisher'
         dropped = ', '.join(f'{count} {reason}' for reason, count in self._dropped.items())
         if dropped:
             return f'; images were dropped: {dropped}'
-        return f', though it has {self._publishers} publisher(s). {REMEDY}'
+        return f', though it has {self._publishers} publisher(s). {remedy}'.rstrip(' .')

@@ -43,7 +43,7 @@ class ImageProduct:
     ``render`` makes the picture of a frame, or None when this frame has none. ``needs`` names
     what must be there: ``calibration``, ``board``, ``depth``. ``smooth`` products are averaged
     when they are shrunk, the others keep their values. ``passthrough``: a JPEG from the camera is
-    this product already.
+    this product already. ``takes_id``: clients may choose a marker.
     """
 
     stream_id: str
@@ -53,6 +53,7 @@ class ImageProduct:
     needs: frozenset[str] = frozenset()
     smooth: bool = True
     passthrough: bool = False
+    takes_id: bool = False
 
 
 class ImageService:
@@ -210,7 +211,7 @@ CATALOGUE = _catalogue(
     ImageProduct('board_mask', PNG, "255 inside the board's outline",
                  ImageService.board_mask, frozenset({'board'}), smooth=False),
     ImageProduct('marker_mask', PNG, '255 inside the marker outlines; ?id=7 for one marker',
-                 ImageService.marker_mask, smooth=False),
+                 ImageService.marker_mask, smooth=False, takes_id=True),
     ImageProduct('depth', JPEG, 'depth in false colour; no depth is black',
                  _depth, frozenset({'depth'})),
     ImageProduct('depth_raw', PNG, 'depth as 16-bit millimetres; 0 is no depth',

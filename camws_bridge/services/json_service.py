@@ -8,7 +8,7 @@ from camws_bridge import json_text
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.services.pose_messages import (
-    calibration_object, FRAMES, markers_object, transforms_object)
+    board_object, calibration_object, FRAMES, markers_object, transforms_object)
 
 JSON = 'application/json'
 
@@ -32,8 +32,9 @@ CATALOGUE = {stream.stream_id: stream for stream in (
     JsonStream('transforms_robot', 'all poses in the frame of the robot base',
                frozenset({'calibration', 'board', 'robot'})),
 )}
-# What ?embed= may name.
+# What ?embed= may name, and every object there is: ``aruco`` is that of GET /api/v1/aruco.
 EMBEDDABLE = ('camera_info', *CATALOGUE)
+OBJECTS = (*EMBEDDABLE, 'aruco')
 
 
 class JsonService:
@@ -44,7 +45,7 @@ class JsonService:
         self._aruco = aruco
 
     def produce(self, context: FrameContext, name: str) -> bytes:
-        """Return the object ``name`` (one of EMBEDDABLE) as UTF-8 JSON without NaN."""
+        """Return the object ``name`` (one of OBJECTS) as UTF-8 JSON without NaN."""
         return context.once(('json', name), lambda: json_text.dumps(self._object(context, name)))
 
     def _object(self, context: FrameContext, name: str) -> dict[str, Any] | None:
@@ -54,6 +55,8 @@ class JsonService:
         snapshot = self._aruco.analyse(context)
         if name == 'markers':
             return markers_object(snapshot)
+        if name == 'aruco':
+            return {**markers_object(snapshot), 'board': board_object(snapshot)}
         frame = name.removeprefix('transforms_')
         assert frame in FRAMES, name
         return transforms_object(

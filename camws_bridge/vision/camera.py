@@ -8,6 +8,7 @@ module (equidistant, after Kannala and Brandt 2006).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -71,6 +72,24 @@ def is_rectified(camera: CameraModel) -> bool:
     turned = np.any(camera.r) and not np.array_equal(camera.r, np.eye(3))
     return not (camera.is_distorted or turned
                 or not np.array_equal(without_distortion(camera).k, camera.k))
+
+
+def cut_and_binned(camera: CameraModel, offset: tuple[int, int], size: tuple[int, int],
+                   binning: tuple[int, int]) -> CameraModel:
+    """
+    Return the model of an image that shows a part of the sensor, its pixels binned.
+
+    ``offset`` and ``size`` (x, y) are in pixels of the sensor, as ``camera`` describes it.
+    Formula: image_geometry's PinholeCameraModel (sensor_msgs/CameraInfo, binning and roi).
+    """
+    if offset == (0, 0) and size == (camera.width, camera.height) and binning == (1, 1):
+        return camera
+    k, p = camera.k.copy(), camera.p.copy()
+    for matrix in (k, p):
+        for axis in (0, 1):
+            matrix[axis, 2] -= offset[axis]
+            matrix[axis] /= binning[axis]
+    return replace(camera, width=size[0] // binning[0], height=size[1] // binning[1], k=k, p=p)
 
 
 def undistort_points(camera: CameraModel, pixels: Array) -> FloatArray:

@@ -12,7 +12,8 @@ PNG = 'image/png'
 
 # Level 1 of zlib: masks and depth shrink nearly as well, in a fraction of the time.
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-_JPEG_START = b'\xff\xd8'
+# Drivers may pad the end with zeros.
+_JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _PNG_START = b'\x89PNG\r\n\x1a\n'
 # SOF0 ... SOF15 but DHT (C4), JPG (C8) and DAC (CC), ITU-T T.81 table B.1
 _START_OF_FRAME = frozenset(range(0xc0, 0xd0)) - {0xc4, 0xc8, 0xcc}
@@ -51,7 +52,7 @@ def decode(data: bytes, gray: bool = False) -> Array:
 def inspect(data: bytes) -> tuple[str, int, int]:
     """Return content type, width and height of a JPEG or PNG file without decoding it."""
     try:
-        if data.startswith(_JPEG_START):
+        if data.startswith(_JPEG_START) and data.rstrip(b'\0').endswith(_JPEG_END):
             return (JPEG, *_jpeg_size(data))
         if data.startswith(_PNG_START) and len(data) >= 24:
             width = int.from_bytes(data[16:20], 'big')

@@ -95,7 +95,7 @@ class ConnectionManager:
                 self._remove_dead(stream, client, error)
 
     def _remove_dead(self, stream: Variant, client: Client, error: Exception) -> None:
-        log.info('a client of %s is dead and removed: %s', stream.stream_id, error)
+        log.info('a client of %s is dead and removed: %r', stream.stream_id, error)
         self.disconnect(stream, client)
         self._metrics.clients_removed.labels('send_failed').inc()
         client.abort()

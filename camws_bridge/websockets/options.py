@@ -3,14 +3,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-import math
 from typing import Any
-
-from camws_bridge.models import Variant
 
 DEFAULT_WINDOW = 2
 _MAX_WINDOW = 100
-_MAX_WIDTH = 65535
+_MAX_RATE = 1000
+_MAX_WIDTH = 1000000
 
 
 class OptionError(ValueError):
@@ -33,11 +31,6 @@ class ClientOptions:
     marker_id: int | None = None
     window: int = DEFAULT_WINDOW
     embed: tuple[str, ...] = ()
-
-    def variant(self, stream_id: str, framed: bool) -> Variant:
-        """Return the variant of a stream that serves these options."""
-        return Variant(stream_id, self.width, self.quality, self.marker_id, framed=framed,
-                       embed=self.embed if framed else ())
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``configured`` reports."""
@@ -81,15 +74,15 @@ def _is_int(value: Any, least: int, most: int) -> bool:
 
 def _is_rate(value: Any) -> bool:
     return (isinstance(value, (int, float)) and not isinstance(value, bool)
-            and 0 < value < math.inf)
+            and 0 < value <= _MAX_RATE)
 
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
-    'fps': ('fps', _is_rate, 'a number greater than 0'),
+    'fps': ('fps', _is_rate, f'a number greater than 0, at most {_MAX_RATE}'),
     'width': ('width', lambda value: _is_int(value, 1, _MAX_WIDTH),
               f'a whole number from 1 to {_MAX_WIDTH}'),
     'quality': ('quality', lambda value: _is_int(value, 1, 100), 'a whole number from 1 to 100'),
-    'id': ('marker_id', lambda value: _is_int(value, 0, 65535), 'a marker id from 0 on'),
+    'id': ('marker_id', lambda value: _is_int(value, 0, 65535), 'a marker id from 0 to 65535'),
     'window': ('window', lambda value: _is_int(value, 1, _MAX_WINDOW),
                f'a whole number from 1 to {_MAX_WINDOW}'),
 }
@@ -99,6 +92,9 @@ DEFAULTS = {'fps': None, 'width': None, 'quality': None, 'marker_id': None,
 
 def _from_text(name: str, text: str, convert: Callable[[str], Any]) -> Any:
     try:
+        # Python's own numbers may hold underscores and foreign digits; the web's do not.
+        if '_' in text or not text.isascii():
+            raise ValueError(text)
         return convert(text)
     except ValueError:
         raise _error(name, text, _FIELDS[name][2]) from None

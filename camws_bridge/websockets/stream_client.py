@@ -49,10 +49,12 @@ class StreamClient:
     """
 
     def __init__(self, transport: Transport, stream_id: str, options: ClientOptions,
-                 metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` gives monotonic seconds."""
+                 metrics: Metrics, on_ready: Callable[[], None],
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """``on_ready`` is called when a busy client is free again; ``clock`` gives seconds."""
         self.options = options
         self.last_alive = clock()
+        self._on_ready = on_ready
         self._transport = transport
         self._clock = clock
         self._slot: LatestSlot[Message] = LatestSlot()
@@ -66,16 +68,19 @@ class StreamClient:
         self._replaced = metrics.messages_replaced.labels(stream_id, 'client')
 
     def is_due(self, now: float) -> bool:
-        """Tell whether the client's rate allows a message now (seconds, monotonic clock)."""
-        fps = self.options.fps
-        return fps is None or now >= self._next_due - _EARLY / fps
+        """
+        Tell whether the client would be sent a message now (seconds, monotonic clock).
+
+        For a busy client nothing is made; it asks for the newest when it is ready again.
+        """
+        return self._is_in_time(now) and not self._sending and not self._is_window_full()
 
     def offer(self, message: Message) -> None:
         """Take the newest message: sent now, or kept in place of an older one."""
         if message.seq == self._last_seq:
             return
         now = self._clock()
-        if not self.is_due(now):
+        if not self._is_in_time(now):
             return
         self._last_seq = message.seq
         if self.options.fps is not None:
@@ -92,24 +97,26 @@ class StreamClient:
         self._paced_by_acks = True
         while self._unacknowledged and self._unacknowledged[0] <= seq:
             self._unacknowledged.popleft()
-        self._send_next()
+        self._go_on()
 
-    def configure(self, options: ClientOptions) -> None:
+    def configure(self, options: ClientOptions, is_other_variant: bool) -> None:
         """Change what the client asked for, from the next message on."""
         self.options = options
         self._next_due = 0.0
-        # The newest message may come again, in the new variant.
-        self._last_seq = -1
-        self._send_next()
+        if is_other_variant:
+            # What waits is of the old variant, and its image may come again in the new one.
+            self._slot.take()
+            self._last_seq = -1
+        self._go_on()
 
     def on_drained(self) -> None:
         """Go on: the kernel has taken the last message."""
         self.on_alive()
         self._sending = False
-        self._send_next()
+        self._go_on()
 
     def on_alive(self) -> None:
-        """Note a sign of life: bytes taken, a pong, a message."""
+        """Note a sign of life: a backlog taken, a pong, a message."""
         self.last_alive = self._clock()
 
     def check(self, now: float) -> None:
@@ -124,6 +131,16 @@ class StreamClient:
         """Cut the connection without a word."""
         self._transport.abort()
 
+    def _is_in_time(self, now: float) -> bool:
+        fps = self.options.fps
+        return fps is None or now >= self._next_due - _EARLY / fps
+
+    def _go_on(self) -> None:
+        """Send what waits; if nothing does, the newest may not have been made for this client."""
+        self._send_next()
+        if self.is_due(self._clock()):
+            self._on_ready()
+
     def _send_next(self) -> None:
         while not self._sending and not self._is_window_full():
             message = self._slot.take()
@@ -135,8 +152,6 @@ class StreamClient:
             self._sending = not self._transport.send_message(message)
             self._sent.inc()
             self._bytes.inc(len(message.frame))
-            if not self._sending:
-                self.on_alive()
 
     def _is_window_full(self) -> bool:
         return self._paced_by_acks and len(self._unacknowledged) >= self.options.window

@@ -8,7 +8,7 @@ from camws_bridge.services import image_service, json_service
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.health_service import HealthService
 from camws_bridge.services.image_service import ImageProduct
-from camws_bridge.services.json_service import JsonStream
+from camws_bridge.services.json_service import JSON, JsonStream
 from camws_bridge.websockets.connection_manager import ConnectionManager
 from camws_bridge.websockets.streaming_service import StreamingService
 
@@ -53,6 +53,8 @@ class StreamStatusService:
         entries = []
         for stream_id, stream in CATALOGUE.items():
             problem = self.problem(stream_id)
+            if problem and problem.level == 'warning' and stream.content_type == JSON:
+                problem = None      # its messages come, and say so themselves
             entries.append({
                 'id': stream_id, 'content_type': stream.content_type,
                 'description': stream.description, 'available': problem is None,
@@ -63,12 +65,11 @@ class StreamStatusService:
 
     def problem(self, stream_id: str) -> Status | None:
         """Return what keeps a stream from coming now; None when nothing does."""
-        return (self._not_configured(stream_id) or self._no_images()
-                or self._no_calibration(stream_id) or self._no_depth(stream_id)
-                or self._no_board(stream_id))
+        needs = CATALOGUE[stream_id].needs if stream_id in CATALOGUE else frozenset()
+        return (self._not_configured(needs) or self._no_images() or self._no_calibration(needs)
+                or self._no_depth(needs) or self._no_board(needs))
 
-    def _not_configured(self, stream_id: str) -> Status | None:
-        needs = CATALOGUE[stream_id].needs
+    def _not_configured(self, needs: frozenset[str]) -> Status | None:
         if 'robot' in needs and self._aruco.board_from_robot is None:
             return Status('error', 'not_configured',
                           'no robot is configured: set parameter robot.pose_in_board')
@@ -84,14 +85,14 @@ class StreamStatusService:
         level = 'info' if health.code == 'starting' else 'error'
         return Status(level, health.code, health.message)
 
-    def _no_calibration(self, stream_id: str) -> Status | None:
+    def _no_calibration(self, needs: frozenset[str]) -> Status | None:
         frame = self._streaming.newest_frame
-        if 'calibration' not in CATALOGUE[stream_id].needs or frame is None or frame.camera:
+        if 'calibration' not in needs or frame is None or frame.camera:
             return None
         return Status('warning', 'no_calibration', frame.camera_problem)
 
-    def _no_depth(self, stream_id: str) -> Status | None:
-        if 'depth' not in CATALOGUE[stream_id].needs:
+    def _no_depth(self, needs: frozenset[str]) -> Status | None:
+        if 'depth' not in needs:
             return None
         if not self._health.has_depth:
             return Status('warning', 'no_depth', 'the depth topic has no publisher')
@@ -100,10 +101,10 @@ class StreamStatusService:
                           'arrives (see depth.max_stamp_difference)')
         return None
 
-    def _no_board(self, stream_id: str) -> Status | None:
+    def _no_board(self, needs: frozenset[str]) -> Status | None:
         # An old snapshot says nothing: poses are computed only while somebody wants them.
         snapshot = self._streaming.newest_snapshot
-        if 'board' not in CATALOGUE[stream_id].needs or snapshot is None or snapshot.board:
+        if 'board' not in needs or snapshot is None or snapshot.board:
             return None
         if not snapshot.calibrated and any(marker.on_board for marker in snapshot.seen):
             return None

@@ -28,6 +28,7 @@ from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import Settings
 from camws_bridge.websockets.connection_manager import Client, ConnectionManager
 from camws_bridge.websockets.newest_messages import NewestMessages
+from camws_bridge.websockets.variants import MAX_VARIANTS
 from camws_bridge.websockets.wire import image_message, text_message
 
 T = TypeVar('T')
@@ -58,12 +59,13 @@ class StreamingService:
         self._connections, self._settings, self._metrics = connections, settings, metrics
         self._call_in_loop, self._other_demand = call_in_loop, other_demand
         self._frames: LatestSlot[Frame] = LatestSlot()
+        self._depth_frames: LatestSlot[Frame] = LatestSlot()
         self._work = threading.Event()
-        self._stopping = False
+        self._stopping = self._forgetting = False
         self._thread: threading.Thread | None = None
-        # P: the frame at hand, and the variants made of it already.
+        # P: the frame at hand, and the newest that has depth (often the same).
         self._context: FrameContext | None = None
-        self._made: set[Variant] = set()
+        self._depth_context: FrameContext | None = None
         self._snapshot: TransformsSnapshot | None = None
         self._snapshot_at = 0.0
         self._depth_paired_at = 0.0
@@ -93,9 +95,14 @@ class StreamingService:
 
     def on_image(self, frame: Frame) -> None:
         """Take a frame: the handler of IMAGE_RECEIVED."""
-        replaced = self._frames.put(frame)
-        if replaced is not None and replaced.seq != frame.seq:
+        if self._frames.put(frame) is not None:
             self._metrics.messages_replaced.labels('image', 'processing').inc()
+        self._work.set()
+
+    def on_depth(self, frame: Frame) -> None:
+        """Take an earlier frame that has its depth image now: the handler of DEPTH_PAIRED."""
+        if self._depth_frames.put(frame) is not None:
+            self._metrics.messages_replaced.labels('depth', 'processing').inc()
         self._work.set()
 
     @property
@@ -103,12 +110,20 @@ class StreamingService:
         """Tell whether anything made of images is wanted by anyone."""
         return bool(self._connections.variants or self._newest.awaited or self._other_demand())
 
+    def has_room_for(self, variant: Variant) -> bool:
+        """Tell whether another variant of a stream may be made besides those there are."""
+        variants = {*self._connections.variants, *self._newest.awaited}
+        same = [other for other in variants if other.stream_id == variant.stream_id]
+        return variant in same or len(same) < MAX_VARIANTS
+
+    def wake(self) -> None:
+        """Have the processing thread look at what is wanted (any thread)."""
+        self._work.set()
+
     @property
     def wants_depth(self) -> bool:
         """Tell whether anything made of depth images is wanted by anyone."""
-        return any('depth' in image_service.CATALOGUE[variant.stream_id].needs
-                   for variant in (*self._connections.variants, *self._newest.awaited)
-                   if variant.stream_id in image_service.CATALOGUE)
+        return any(map(_needs_depth, (*self._connections.variants, *self._newest.awaited)))
 
     @property
     def newest_frame(self) -> Frame | None:
@@ -128,9 +143,10 @@ class StreamingService:
         return self.wants_depth and time.monotonic() - since > _DEPTH_PATIENCE
 
     def forget(self) -> None:
-        """Drop what is known of the past: the camera is about to be left alone."""
+        """Drop what is known of the past: the camera is left alone."""
         self._frames.take()
-        self._context = self._snapshot = None
+        self._forgetting = True
+        self._work.set()
         self._call_in_loop(self._newest.clear)
 
     # -- W, the loop's thread -----------------------------------------------------------------
@@ -176,8 +192,8 @@ class StreamingService:
 
     def _current(self, variant: Variant) -> Message | None:
         """Return the message that was made of the frame at hand."""
-        frame, message = self.newest_frame, self._newest.get(variant)
-        return message if frame and message and message.seq == frame.seq else None
+        context, message = self._context_for(variant), self._newest.get(variant)
+        return message if context and message and message.seq == context.frame.seq else None
 
     def _deliver(self) -> None:
         """Broadcast what P has made since the last time."""
@@ -196,13 +212,21 @@ class StreamingService:
             self._work.clear()
             if self._stopping:
                 return
-            frame = self._frames.take()
-            if frame is not None:
-                self._begin(frame)
-            context = self._context
-            if context is not None:
-                self._process(context)
-                self._remember(context)
+            # Nothing must end this thread: all clients live by it.
+            self._guarded('processing', self._work_off)
+
+    def _work_off(self) -> None:
+        if self._forgetting:
+            self._forgetting = False
+            self._context = self._depth_context = self._snapshot = None
+        frame, depth_frame = self._frames.take(), self._depth_frames.take()
+        if frame is not None:
+            self._begin(frame)
+        if depth_frame is not None:
+            self._add_depth(depth_frame)
+        if self._context is not None:
+            self._process(self._context)
+            self._remember(self._context)
 
     def _remember(self, context: FrameContext) -> None:
         snapshot: TransformsSnapshot | None = context.made('snapshot')
@@ -210,53 +234,63 @@ class StreamingService:
             self._snapshot, self._snapshot_at = snapshot, time.monotonic()
 
     def _begin(self, frame: Frame) -> None:
-        context = self._context
+        self._context = FrameContext(frame, self._settings())
         if frame.depth is not None:
+            self._depth_context = self._context
             self._depth_paired_at = time.monotonic()
+
+    def _add_depth(self, frame: Frame) -> None:
+        context = self._context
         if context is not None and context.frame.seq == frame.seq:
             context.add_depth(frame)
-            return
-        self._context = FrameContext(frame, self._settings())
-        self._made = set()
+            self._depth_context = context
+        else:
+            self._depth_context = FrameContext(frame, self._settings())
+        self._depth_paired_at = time.monotonic()
 
     def _process(self, context: FrameContext) -> None:
         asked = (*self._connections.wanted(time.monotonic()), *self._newest.awaited)
-        wanted = [variant for variant in dict.fromkeys(asked) if variant not in self._made]
+        wanted = list(dict.fromkeys(asked))
         # The plain picture does not wait for poses, and poses not for the other pictures.
-        plain = [variant for variant in wanted if _is_plain(variant)]
-        texts = [variant for variant in wanted if variant.stream_id in json_service.CATALOGUE]
-        rest = [variant for variant in wanted if variant not in plain and variant not in texts]
+        plain = [variant for variant in wanted if _is_plain(variant)][:1]
+        texts = [variant for variant in wanted if variant.stream_id in json_service.OBJECTS]
         for variant in plain + texts:
-            self._make(context, variant)
+            self._make(variant)
         self._make_for_ros(context)
-        for variant in rest:
-            self._make(context, variant)
+        for variant in wanted:
+            self._make(variant)
+
+    def _context_for(self, variant: Variant) -> FrameContext | None:
+        return self._depth_context if _needs_depth(variant) else self._context
 
     def _make_for_ros(self, context: FrameContext) -> None:
         demand = self._other_demand()
         for name, publish in ((POSES, self._publish_poses), (OVERLAY, self._publish_overlay)):
-            key = Variant(name)
-            if name in demand and key not in self._made:
-                self._made.add(key)
-                self._guarded(name, partial(publish, context))
+            if name in demand:
+                context.once(name, partial(self._guarded, name, partial(publish, context)))
 
-    def _publish_poses(self, context: FrameContext) -> None:
+    def _publish_poses(self, context: FrameContext) -> bool:
         self._bus.publish(TRANSFORMS_COMPUTED, self._aruco.analyse(context))
+        return True
 
-    def _publish_overlay(self, context: FrameContext) -> None:
+    def _publish_overlay(self, context: FrameContext) -> bool:
         picture = self._images.picture(context, _OVERLAY_VARIANT)
         if picture is not None:
             self._bus.publish(OVERLAY_DRAWN, (context.frame, picture))
+        return True
 
-    def _make(self, context: FrameContext, variant: Variant) -> None:
+    def _make(self, variant: Variant) -> None:
+        context = self._context_for(variant)
+        if context is None or variant in context.handed_over:
+            return
         message = self._guarded(variant.stream_id, partial(self._message, context, variant))
         if message is not None:
-            self._made.add(variant)
+            context.handed_over.add(variant)
             self._metrics.messages_produced.labels(variant.stream_id).inc()
             self._hand_over(variant, message)
 
     def _message(self, context: FrameContext, variant: Variant) -> Message | None:
-        if variant.stream_id in json_service.CATALOGUE:
+        if variant.stream_id in json_service.OBJECTS:
             return text_message(variant, context.frame, json_service.JSON,
                                 self._json.produce(context, variant.stream_id))
         product = self._images.produce(context, variant)
@@ -292,3 +326,8 @@ class StreamingService:
 
 def _is_plain(variant: Variant) -> bool:
     return variant.stream_id == 'color' and not variant.embed
+
+
+def _needs_depth(variant: Variant) -> bool:
+    product = image_service.CATALOGUE.get(variant.stream_id)
+    return product is not None and 'depth' in product.needs

@@ -1,4 +1,5 @@
 """The server itself: files, unknown paths, methods, TLS, ports, headers."""
+import errno
 import http.client
 import json
 import socket
@@ -6,12 +7,16 @@ import ssl
 import subprocess
 import threading
 
-from processes import http_get
+from processes import http_get, wait_until
 import pytest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from web_bridge import running_bridge, WebBridge
 
+from camws_bridge.api import server
+from camws_bridge.api.access import Access
 from camws_bridge.api.server import ServerError
 from camws_bridge.parameter import SettingsError
+from camws_bridge.settings import Settings
 
 
 @pytest.fixture(scope='module')
@@ -106,6 +111,54 @@ def test_a_host_that_is_not_ours_is_one_clear_error():
     it = WebBridge({'host': '203.0.113.1'})
     with pytest.raises(ServerError, match=r'cannot listen on 203\.0\.113\.1'):
         it.server.start(it.bridge)
+
+
+@pytest.mark.parametrize('host,origin,allowed', [
+    ('127.0.0.1', None, True), ('localhost', 'http://localhost', True), ('[::1]', None, True),
+    ('robot', 'http://robot', True), ('rebound.example', None, False),
+    ('rebound.example', 'http://rebound.example', False), ('localhost', 'http://[', False),
+    ('proxy.example', 'https://proxy.example', True), ('proxy.example', None, True)])
+def test_a_page_that_has_its_name_point_here_may_not_read(host, origin, allowed):
+    access = Access(Settings().with_values({'allowed_origins': ['https://proxy.example']}))
+    headers = {'Host': f'{host}', **({'Origin': origin} if origin else {})}
+    request = HTTPServerRequest(
+        start_line=RequestStartLine('GET', '/', 'HTTP/1.1'), headers=HTTPHeaders(headers))
+    assert access.is_origin_allowed(request) == allowed
+
+
+def test_localhost_without_ipv6_is_still_localhost(monkeypatch):
+    # Inject a fault by a ::1 that is not there, as in containers.
+    listen = server._listen
+
+    def without_ipv6(family, address, port):
+        if family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, 'Cannot assign requested address')
+        return listen(family, address, port)
+
+    addresses = [(family, socket.SOCK_STREAM, 6, '', (address, 0)) for family, address in (
+        (socket.AF_INET6, '::1'), (socket.AF_INET, '127.0.0.1'))]
+    monkeypatch.setattr(server, '_listen', without_ipv6)
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: addresses)
+    sockets = server._bind('localhost', 0)
+    assert [it.getsockname()[0] for it in sockets] == ['127.0.0.1']
+    sockets[0].close()
+
+
+def test_a_client_whose_check_fails_costs_the_others_nothing(bridge, monkeypatch):
+    # Inject a fault by a client whose check raises.
+    from camws_bridge.api.v1.endpoints.websockets import StreamSocket
+    from websockets.sync.client import connect
+    checked = []
+
+    def check(self, now):
+        checked.append(self)
+        if len(checked) == 1:
+            raise ValueError('injected')
+
+    monkeypatch.setattr(StreamSocket, 'check', check)
+    with connect(bridge.ws + '/ws/color'), connect(bridge.ws + '/ws/color'):
+        wait_until(lambda: len(checked) > 4, 10, 'checks go on')
+        assert bridge.connections.total == 1
 
 
 def test_tls(tmp_path):

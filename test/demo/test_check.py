@@ -87,7 +87,8 @@ def test_frames_are_received_and_compared() -> None:
 
 
 def test_frames_without_truth_fail() -> None:
-    assert 'no truth' in check_with(None, images=10).problems()[0]
+    with pytest.raises(CheckFailed, match='only 0 of 5 frames with poses and truth'):
+        check_with(None, images=10)
 
 
 def test_too_few_frames_fail() -> None:

@@ -115,3 +115,14 @@ def test_any_numbers_make_a_model_or_one_error(d, k, model):
     else:
         assert np.all(np.isfinite(camera.d))
         assert camera.k[0, 0] > 0
+
+
+def test_a_part_of_the_sensor_binned_shows_the_same_rays():
+    camera = make_camera('plumb_bob-5')
+    size = (camera.width - 80, camera.height - 40)
+    part = cameras.cut_and_binned(camera, (40, 20), size, (2, 2))
+    assert (part.width, part.height) == (size[0] // 2, size[1] // 2)
+    points = np.array([[0.1, 0.05, 1.0], [-0.2, 0.1, 1.5]])
+    expected = (cameras.project_points(camera, points) - (40, 20)) / 2
+    assert np.allclose(cameras.project_points(part, points), expected)
+    assert cameras.cut_and_binned(camera, (0, 0), (camera.width, camera.height), (1, 1)) is camera

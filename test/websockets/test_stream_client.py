@@ -38,8 +38,12 @@ class Clock:
 class Setup:
     def __init__(self, **options) -> None:
         self.transport, self.clock, self.metrics = FakeTransport(), Clock(), Metrics()
+        self.asked = 0
         self.client = StreamClient(self.transport, 'color', ClientOptions(**options),
-                                   self.metrics, self.clock)
+                                   self.metrics, self.ask, self.clock)
+
+    def ask(self) -> None:
+        self.asked += 1
 
     def offer(self, seq: int) -> None:
         self.client.offer(Message(Variant('color'), seq, Stamp(seq, 0), 'camera', 'image/jpeg', 4,
@@ -111,7 +115,7 @@ def test_a_wider_window_takes_effect_at_once():
     it.offer(1)
     it.offer(2)
     assert it.sent == [0, 1]
-    it.client.configure(ClientOptions(window=3))
+    it.client.configure(ClientOptions(window=3), is_other_variant=False)
     assert it.sent == [0, 1, 2]
 
 
@@ -148,6 +152,39 @@ def test_a_client_that_is_not_due_says_so():
     it.offer(0)
     assert not it.client.is_due(it.clock.now + 0.5)
     assert it.client.is_due(it.clock.now + 1.0)
+
+
+def test_a_busy_client_wants_nothing_and_asks_when_it_is_free():
+    it = Setup(window=1)
+    it.offer(0)
+    it.client.acknowledge(0)
+    it.offer(1)
+    assert not it.client.is_due(it.clock.now)
+    asked = it.asked
+    it.client.acknowledge(1)
+    assert it.client.is_due(it.clock.now) and it.asked == asked + 1
+    it.transport.is_slow = True
+    it.offer(2)
+    assert not it.client.is_due(it.clock.now)
+
+
+def test_what_waits_in_the_old_variant_is_not_sent_after_configure():
+    it = Setup()
+    it.transport.is_slow = True
+    it.offer(0)
+    it.offer(1)
+    it.client.configure(ClientOptions(width=10), is_other_variant=True)
+    it.client.on_drained()
+    assert it.sent == [0]
+    it.offer(1)
+    assert it.sent == [0, 1]
+
+
+def test_what_the_kernel_takes_is_no_sign_of_life():
+    it = Setup()
+    it.clock.now = 200.0
+    it.offer(0)
+    assert it.client.last_alive == 100.0
 
 
 def test_taking_bytes_and_messages_are_signs_of_life():

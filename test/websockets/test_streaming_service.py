@@ -7,11 +7,12 @@ import threading
 import numpy as np
 from processes import wait_until
 import pytest
-from web_bridge import make_camera, make_frame, WebBridge
+from web_bridge import WebBridge
 
 from camws_bridge.events import OVERLAY_DRAWN, TRANSFORMS_COMPUTED
 from camws_bridge.models import Message, Variant
 from camws_bridge.websockets.streaming_service import OVERLAY, POSES
+from camws_bridge.websockets.variants import MAX_VARIANTS
 
 
 class Watcher:
@@ -99,7 +100,8 @@ def test_all_messages_of_an_image_have_its_seq_and_the_plain_picture_comes_first
     for watcher in watchers.values():
         message = watcher.wait_for(1)[0]
         assert (message.seq, message.stamp) == (frame.seq, frame.stamp)
-    assert order[0] == 'color' and order[1] == 'transforms_board'
+    made = [stage for stage in order if stage != 'processing']
+    assert made[:2] == ['color', 'transforms_board']
 
 
 def test_who_comes_gets_the_newest_there_is_at_once(bridge):
@@ -132,7 +134,7 @@ def test_depth_that_comes_later_makes_depth_streams_only(bridge):
     color, depth = (watch(bridge, Variant(stream)) for stream in ('color', 'depth'))
     frame = bridge.publish()
     color.wait_for(1)
-    bridge.streaming.on_image(replace(frame, depth=np.full((240, 320), 1000, np.uint16)))
+    bridge.streaming.on_depth(replace(frame, depth=np.full((240, 320), 1000, np.uint16)))
     assert depth.wait_for(1)[0].seq == frame.seq
     assert len(color.received) == 1
 
@@ -189,14 +191,15 @@ def test_ros_gets_poses_and_overlay_only_while_it_wants_them(bridge):
     bridge.publish()
     color.wait_for(1)
     bridge.demand = frozenset({POSES, OVERLAY})
-    frame = bridge.publish()
+    wanted = bridge.publish()
+    wait_until(lambda: snapshots and overlays, 10, 'both are made')
+    bridge.demand = frozenset()
     bridge.publish()
-    color.wait_for(2)
-    bridge.streaming.on_image(make_frame(99, camera=make_camera()))
     color.wait_for(3)
-    assert {snapshot.seq for snapshot in snapshots} >= {frame.seq}
-    assert all(snapshot.board for snapshot in snapshots)
-    assert all(picture.shape == (240, 320, 3) for _, picture in overlays)
+    assert [snapshot.seq for snapshot in snapshots] == [wanted.seq]
+    assert snapshots[0].board
+    frame, picture = overlays[0]
+    assert frame.seq == wanted.seq and picture.shape == (240, 320, 3)
 
 
 def test_newest_makes_what_nobody_watches_and_gives_up_in_time(bridge):
@@ -239,3 +242,49 @@ def test_starting_and_stopping_in_the_wrong_state_raises():
     with pytest.raises(RuntimeError):
         it.server.stop()
     it.server.loop.close()
+
+
+def test_depth_that_is_several_images_late_is_shown_under_its_own_seq(bridge):
+    color, depth = (watch(bridge, Variant(stream)) for stream in ('color', 'depth'))
+    frames = [bridge.publish() for _ in range(3)]
+    wait_until(lambda: color.received and color.received[-1].seq == frames[-1].seq, 10, 'newest')
+    bridge.streaming.on_depth(replace(frames[0], depth=np.full((240, 320), 1000, np.uint16)))
+    assert [message.seq for message in depth.wait_for(1)] == [frames[0].seq]
+    seqs = [message.seq for message in color.received]
+    assert seqs == sorted(set(seqs))
+
+
+def test_poses_are_published_once_for_a_frame_that_gets_its_depth_later(bridge):
+    snapshots = []
+    bridge.bus.subscribe(TRANSFORMS_COMPUTED, snapshots.append)
+    bridge.demand = frozenset({POSES})
+    depth = watch(bridge, Variant('depth'))
+    frame = bridge.publish()
+    wait_until(lambda: snapshots, 10, 'poses')
+    bridge.streaming.on_depth(replace(frame, depth=np.full((240, 320), 1000, np.uint16)))
+    depth.wait_for(1)
+    assert [snapshot.seq for snapshot in snapshots] == [frame.seq]
+
+
+def test_nothing_ends_the_processing_thread(bridge):
+    # Inject a fault by a manager that fails outside every product.
+    wanted, color = bridge.connections.wanted, watch(bridge, Variant('color'))
+
+    def fail(now):
+        bridge.connections.wanted = wanted
+        raise OverflowError('injected')
+
+    bridge.connections.wanted = fail
+    bridge.publish()
+    frame = bridge.publish()
+    wait_until(lambda: color.received and color.received[-1].seq == frame.seq, 10, 'goes on')
+    assert bridge.count('camws_processing_errors_total', stream='processing') == 1
+
+
+def test_the_variants_of_a_stream_are_bounded(bridge):
+    for width in range(1, MAX_VARIANTS + 1):
+        assert bridge.streaming.has_room_for(Variant('color', width))
+        watch(bridge, Variant('color', width))
+    assert not bridge.streaming.has_room_for(Variant('color', 1000))
+    assert bridge.streaming.has_room_for(Variant('color', 5))
+    assert bridge.streaming.has_room_for(Variant('depth', 1000))

@@ -5,9 +5,10 @@ import asyncio
 from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
+from tornado.web import HTTPError
 
 from camws_bridge.api.bridge import Bridge, Route
-from camws_bridge.api.handlers import ApiError, ApiHandler, no_such_stream
+from camws_bridge.api.handlers import ApiError, ApiHandler
 from camws_bridge.api.sockets import keep_fresh
 from camws_bridge.models import Message, Variant
 from camws_bridge.services import image_service
@@ -16,6 +17,7 @@ from camws_bridge.vision.encoding import JPEG, PNG
 from camws_bridge.websockets import options as client_options
 from camws_bridge.websockets.options import ClientOptions, OptionError
 from camws_bridge.websockets.stream_client import StreamClient
+from camws_bridge.websockets.variants import choose_variant
 
 _WAIT = 1.0
 _TYPES = {'jpg': JPEG, 'png': PNG}
@@ -38,11 +40,8 @@ class ImageRequestHandler(ApiHandler):
     def check_stream(self, stream_id: str) -> None:
         """Raise ApiError for a stream that is no image stream."""
         if stream_id not in image_service.CATALOGUE:
-            raise no_such_stream(stream_id, list(image_service.CATALOGUE))
-
-    async def fetch(self, variant: Variant) -> Message:
-        """Return the newest message of a variant; raises ApiError 503 when there is none."""
-        return await fetch(self.bridge, variant)
+            raise ApiError(404, 'unknown_stream', f"there is no image stream '{stream_id}'; there "
+                           f'are: {", ".join(image_service.CATALOGUE)}')
 
     def send_image(self, message: Message) -> None:
         """Answer with an image."""
@@ -56,6 +55,9 @@ class ImageRequestHandler(ApiHandler):
 
 async def fetch(bridge: Bridge, variant: Variant) -> Message:
     """Return the newest message of a variant; raises ApiError 503 when there is none."""
+    if not bridge.streaming.has_room_for(variant):
+        raise ApiError(503, 'too_many_settings',
+                       f'too many different settings of {variant.stream_id} are in use')
     try:
         return await bridge.streaming.newest(variant, _WAIT)
     except asyncio.TimeoutError:
@@ -75,9 +77,8 @@ class ImageHandler(ImageRequestHandler):
         if content_type == JPEG and stream_id in _PNG_ONLY:
             raise ApiError(404, 'no_such_format', f'{stream_id} is there as .png only')
         options = self.read_options()
-        self.send_image(await self.fetch(Variant(
-            stream_id, options.width, options.quality, options.marker_id,
-            _unless_own(stream_id, content_type))))
+        self.send_image(await fetch(
+            self.bridge, choose_variant(stream_id, options, content_type=content_type)))
 
 
 class RawImageHandler(ImageRequestHandler):
@@ -85,7 +86,7 @@ class RawImageHandler(ImageRequestHandler):
 
     async def get(self, stream_id: str) -> None:
         """Answer with packed rows in the camera's own layout, described by headers."""
-        message = await self.fetch(Variant(stream_id, content_type=RAW))
+        message = await fetch(self.bridge, Variant(stream_id, content_type=RAW))
         self.set_header('X-Width', str(message.width))
         self.set_header('X-Height', str(message.height))
         self.set_header('X-Encoding', message.encoding)
@@ -99,8 +100,7 @@ class MaskHandler(ImageRequestHandler):
     async def get(self, name: str) -> None:
         """Answer with ``board.png`` or ``marker.png?id=7``."""
         options = self.read_options()
-        self.send_image(await self.fetch(Variant(
-            f'{name}_mask', options.width, marker_id=options.marker_id)))
+        self.send_image(await fetch(self.bridge, choose_variant(f'{name}_mask', options)))
 
 
 class MjpegHandler(ImageRequestHandler):
@@ -121,21 +121,26 @@ class MjpegHandler(ImageRequestHandler):
         if stream_id in _PNG_ONLY:
             raise ApiError(404, 'no_such_format', f'{stream_id} is there as .png only')
         options = self.read_options()
-        if self.bridge.connections.total >= self.bridge.settings().max_clients:
-            raise ApiError(503, 'too_many_clients', 'too many clients')
+        self._variant = choose_variant(stream_id, options, content_type=JPEG)
+        if (self.bridge.connections.total >= self.bridge.settings().max_clients
+                or not self.bridge.streaming.has_room_for(self._variant)):
+            raise ApiError(503, 'too_many_clients', 'too many clients, or different settings')
         self.set_header('Content-Type', f'multipart/x-mixed-replace; boundary={_BOUNDARY}')
         self.set_header('Connection', 'close')
         self._stream = self.request.connection.stream  # type: ignore[union-attr]
         keep_fresh(self._stream)
         await self.flush()
-        self._variant = Variant(stream_id, options.width, options.quality, options.marker_id,
-                                _unless_own(stream_id, JPEG))
-        self._client = StreamClient(self, stream_id, options, self.bridge.metrics)
+        self._client = StreamClient(
+            self, stream_id, options, self.bridge.metrics, self.bridge.streaming.wake)
         self.bridge.streaming.connect(self._variant, self._client)
         try:
             await self._closed.wait()
         finally:
             self.bridge.streaming.disconnect(self._variant, self._client)
+
+    def head(self, *_: str) -> None:
+        """Refuse: the answer to HEAD would never end."""
+        raise HTTPError(405)
 
     def on_connection_close(self) -> None:
         """End ``get``."""
@@ -177,14 +182,8 @@ class MjpegHandler(ImageRequestHandler):
         except StreamClosedError:
             self._closed.set()
             return
-        if self._client is not None:
+        if self._client is not None and not self._closed.is_set():
             self._client.on_drained()
-
-
-def _unless_own(stream_id: str, content_type: str) -> str | None:
-    """Return None for the stream's own content type, so that its variants are shared."""
-    own = image_service.CATALOGUE[stream_id].content_type
-    return None if content_type == own else content_type
 
 
 def routes(bridge: Bridge) -> list[Route]:

@@ -8,7 +8,7 @@ from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiError, ApiHandler
 from camws_bridge.api.v1.endpoints.images import fetch
 from camws_bridge.models import Variant
-from camws_bridge.services.pose_messages import calibration_object, FRAMES
+from camws_bridge.services.pose_messages import FRAMES
 
 _KINDS = {'board': 'board', 'robot': 'robot', 'camera': 'camera', 'external_markers': 'marker'}
 
@@ -16,11 +16,10 @@ _KINDS = {'board': 'board', 'robot': 'robot', 'camera': 'camera', 'external_mark
 class PoseRequestHandler(ApiHandler):
     """What the handlers of poses share."""
 
-    async def fetch_object(self, stream_id: str) -> dict[str, Any]:
-        """Return the newest object of a JSON stream; raises ApiError."""
-        message = await fetch(self.bridge, Variant(stream_id))
-        value: dict[str, Any] = json_text.loads(message.body)
-        return value
+    async def fetch_object(self, name: str) -> Any:
+        """Return the newest of the JSON objects of json_service; raises ApiError."""
+        message = await fetch(self.bridge, Variant(name))
+        return json_text.loads(message.body)
 
     async def fetch_transforms(self) -> dict[str, Any]:
         """Return the ``transforms_*`` object of ``?frame=`` (default: camera)."""
@@ -32,7 +31,8 @@ class PoseRequestHandler(ApiHandler):
         if stream_id not in self.bridge.status.stream_ids():
             problem = self.bridge.status.problem(stream_id)
             raise ApiError(404, 'not_configured', problem.message if problem else stream_id)
-        return await self.fetch_object(stream_id)
+        value: dict[str, Any] = await self.fetch_object(stream_id)
+        return value
 
 
 class TransformsHandler(PoseRequestHandler):
@@ -59,28 +59,19 @@ class ArucoHandler(PoseRequestHandler):
 
     async def get(self) -> None:
         """Answer with the newest ``markers`` object and ``board``, both of one image."""
-        transforms, markers = await self._of_one_image()
-        self.write_json({**markers, 'board': transforms['board']})
-
-    async def _of_one_image(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        while True:
-            transforms = await self.fetch_object('transforms_camera')
-            markers = await self.fetch_object('markers')
-            if transforms['seq'] == markers['seq']:
-                return transforms, markers
+        self.write_json(await self.fetch_object('aruco'))
 
 
-class CalibrationHandler(ApiHandler):
+class CalibrationHandler(PoseRequestHandler):
     """The intrinsics of the camera."""
 
     async def get(self) -> None:
         """Answer with the intrinsics of the newest image; 503 until they are known."""
-        await fetch(self.bridge, Variant('markers'))
-        frame = self.bridge.streaming.newest_frame
-        if frame is None or frame.camera is None:
-            reason = frame.camera_problem if frame else 'no image yet'
-            raise ApiError(503, 'no_calibration', reason)
-        self.write_json(calibration_object(frame.camera))
+        calibration = await self.fetch_object('camera_info')
+        if calibration is None:
+            frame = self.bridge.streaming.newest_frame
+            raise ApiError(503, 'no_calibration', frame.camera_problem if frame else 'no image')
+        self.write_json(calibration)
 
 
 def routes(bridge: Bridge) -> list[Route]:

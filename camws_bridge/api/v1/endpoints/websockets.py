@@ -1,6 +1,7 @@
 """``/ws/{stream_id}``: one client of one stream, with or without the subprotocol camws.v1."""
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -15,9 +16,10 @@ from camws_bridge.api.handlers import ApiError, ApiHandler
 from camws_bridge.api.sockets import keep_fresh
 from camws_bridge.models import Message, Variant
 from camws_bridge.websockets import options as client_options
-from camws_bridge.websockets.options import ClientOptions, OptionError
+from camws_bridge.websockets.options import OptionError
 from camws_bridge.websockets.stream_client import StreamClient
-from camws_bridge.websockets.stream_status import CATALOGUE, Status, WELL
+from camws_bridge.websockets.stream_status import CATALOGUE, WELL
+from camws_bridge.websockets.variants import choose_variant
 from camws_bridge.websockets.wire import SUBPROTOCOL
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,10 @@ BAD_OPTION, NO_SUCH_STREAM = 4400, 4404
 _CAPABILITIES = ('ack', 'configure', 'time')
 # RFC 6455: a control frame holds 125 bytes, two of them are the code.
 _MAX_REASON = 123
-# A client that was silent for this share of client_timeout is pinged.
-_SILENT = 0.25
+# How often clients are pinged, in client_timeouts: what the kernel takes is no sign of life.
+_PING_SHARE = 0.25
+# How long a dead client may take to receive its close frame (seconds).
+_FAREWELL = 0.5
 
 
 class StreamSocket(WebSocketHandler):
@@ -39,14 +43,17 @@ class StreamSocket(WebSocketHandler):
         self.bridge = bridge
         self.client: StreamClient | None = None
         self.variant = Variant('')
-        self.status: Status | None = None
+        self.status = WELL
         # tornado forgets the connection as soon as a close frame is sent: keep the stream.
         self._stream: IOStream | None = None
+        self._pinged_at = 0.0
 
     # -- before the upgrade -------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Refuse who may not come in, as HTTP."""
+        if self.request.method != 'GET':
+            raise HTTPError(405)
         if not self.bridge.access.is_origin_allowed(self.request):
             raise HTTPError(403)
         if not self.bridge.access.has_token(self.request):
@@ -75,7 +82,9 @@ class StreamSocket(WebSocketHandler):
         bridge = self.bridge
         known = bridge.status.stream_ids()
         if stream_id not in known:
-            self.refuse(NO_SUCH_STREAM, f'no such stream; there are: {" ".join(known)}')
+            problem = bridge.status.problem(stream_id) if stream_id in CATALOGUE else None
+            self.refuse(NO_SUCH_STREAM, problem.message if problem else
+                        f'no such stream; there are: {" ".join(known)}')
             return
         if bridge.connections.total >= bridge.settings().max_clients:
             self.refuse(TOO_MANY, 'too many clients')
@@ -90,15 +99,24 @@ class StreamSocket(WebSocketHandler):
         assert self.ws_connection is not None and self.ws_connection.stream is not None
         self._stream = self.ws_connection.stream
         keep_fresh(self._stream)
-        self.client = StreamClient(self, stream_id, options, bridge.metrics)
+        variant = choose_variant(stream_id, options, self._is_framed)
+        if not bridge.streaming.has_room_for(variant):
+            self.refuse(TOO_MANY, f'too many different settings of {stream_id} are in use')
+            return
+        self.variant = variant
+        self.client = StreamClient(
+            self, stream_id, options, bridge.metrics, bridge.streaming.wake)
         if self._is_framed:
             self._send_json(self._server_info(stream_id))
-        self.variant = options.variant(stream_id, self._is_framed)
         bridge.streaming.connect(self.variant, self.client)
         log.info('%s watches %s', self.request.remote_ip, stream_id)
 
-    def on_message(self, message: str | bytes) -> None:
-        """Take a request of a camws.v1 client; what others send means nothing."""
+    async def on_message(self, message: str | bytes) -> None:
+        """
+        Take a request of a camws.v1 client; what others send means nothing.
+
+        The next one is read when the answer has gone: who asks and never reads fills no memory.
+        """
         if self.client is None:
             return
         self.client.on_alive()
@@ -107,9 +125,12 @@ class StreamSocket(WebSocketHandler):
         received = self.bridge.clock()
         try:
             request = _parse(message)
-            self._handlers[request['op']](self, request, received)
+            answer = self._handlers[request['op']](self, self.client, request, received)
         except OptionError as error:
             self.refuse(BAD_OPTION, str(error))
+            return
+        if answer is not None:
+            await asyncio.wait([self._send_json(answer)])
 
     def on_pong(self, data: bytes) -> None:
         """Note that the client lives."""
@@ -119,14 +140,15 @@ class StreamSocket(WebSocketHandler):
     def on_close(self) -> None:
         """Unsubscribe."""
         if self.client is not None:
-            self.bridge.streaming.disconnect(self.variant, self.client)
+            client, self.client = self.client, None
+            self.bridge.streaming.disconnect(self.variant, client)
             log.info('%s no longer watches %s', self.request.remote_ip, self.variant.stream_id)
-            self.client = None
 
     # -- called by the server -----------------------------------------------------------------
 
     def refuse(self, code: int, reason: str) -> None:
-        """Close with a code and a reason, cut to what a close frame holds."""
+        """Unsubscribe and close with a code and a reason, cut to what a close frame holds."""
+        self.on_close()
         self.close(code, cut(reason))
 
     def check(self, now: float) -> None:
@@ -139,9 +161,10 @@ class StreamSocket(WebSocketHandler):
             log.info('%s neither takes bytes nor answers: removed', self.request.remote_ip)
             self.refuse(NO_PONG, 'no answer to pings')
             # What waits in front of the close frame may never be taken.
-            self.abort()
+            asyncio.get_running_loop().call_later(_FAREWELL, self.abort)
             return
-        if silent > _SILENT * timeout and self.ws_connection is not None:
+        if now - self._pinged_at > _PING_SHARE * timeout and self.ws_connection is not None:
+            self._pinged_at = now
             self.ping(b'')
         if self._is_framed:
             self._tell_status()
@@ -173,8 +196,12 @@ class StreamSocket(WebSocketHandler):
 
     def _on_written(self, future: Future[None]) -> None:
         # A closed stream is reported by on_close; the exception must be looked at all the same.
-        if future.exception() is None and self.client is not None:
+        if future.exception() is not None or self.client is None:
+            return
+        try:
             self.client.on_drained()
+        except WebSocketClosedError:
+            self.on_close()
 
     # -- camws.v1 -----------------------------------------------------------------------------
 
@@ -188,49 +215,54 @@ class StreamSocket(WebSocketHandler):
                 'content_type': CATALOGUE[stream_id].content_type,
                 'capabilities': _CAPABILITIES}
 
-    def _on_ack(self, request: dict[str, Any], _: float) -> None:
+    def _on_ack(self, client: StreamClient, request: dict[str, Any], _: float) -> None:
         seq = request.get('seq')
         if not isinstance(seq, int) or isinstance(seq, bool):
             raise OptionError(f'ack: seq {seq!r} is not allowed; allowed: a whole number')
-        assert self.client is not None
-        self.client.acknowledge(seq)
+        client.acknowledge(seq)
 
-    def _on_configure(self, request: dict[str, Any], _: float) -> None:
-        assert self.client is not None
-        options = client_options.apply(self.client.options, request,
-                                       self.bridge.status.embeddable())
-        self._send_json({'op': 'configured', **options.as_dict()})
-        self._change_options(self.client, options)
-
-    def _change_options(self, client: StreamClient, options: ClientOptions) -> None:
-        variant = options.variant(self.variant.stream_id, self._is_framed)
-        client.configure(options)
+    def _on_configure(self, client: StreamClient, request: dict[str, Any], _: float
+                      ) -> dict[str, Any]:
+        options = client_options.apply(client.options, request, self.bridge.status.embeddable())
+        variant = choose_variant(self.variant.stream_id, options, self._is_framed)
+        if not self.bridge.streaming.has_room_for(variant):
+            raise OptionError(f'configure: too many different settings of {variant.stream_id} '
+                              'are in use')
+        client.configure(options, is_other_variant=variant != self.variant)
         if variant != self.variant:
             self.bridge.streaming.disconnect(self.variant, client)
             self.variant = variant
             self.bridge.streaming.connect(variant, client)
+        return {'op': 'configured', **options.as_dict()}
 
-    def _on_time(self, request: dict[str, Any], received: float) -> None:
-        self._send_json({'op': 'time', 't0': request.get('t0'), 't1': received,
-                         't2': self.bridge.clock()})
+    def _on_time(self, _: StreamClient, request: dict[str, Any], received: float
+                 ) -> dict[str, Any]:
+        t0 = request.get('t0')
+        if isinstance(t0, bool) or not isinstance(t0, (int, float)):
+            raise OptionError('time: t0 is not a number')
+        return {'op': 'time', 't0': t0, 't1': received, 't2': self.bridge.clock()}
 
     _handlers = {'ack': _on_ack, 'configure': _on_configure, 'time': _on_time}
 
     def _tell_status(self) -> None:
         status = self.bridge.status.problem(self.variant.stream_id)
-        if status == self.status:
-            return
-        # Nothing was wrong before, and nothing is: no news.
         told = status or WELL
-        self.status = status
+        # The message may count seconds; news is another state.
+        if (told.level, told.code) == (self.status.level, self.status.code):
+            return
+        self.status = told
         self._send_json({'op': 'status', 'level': told.level, 'code': told.code,
                          'message': told.message})
 
-    def _send_json(self, value: dict[str, Any]) -> None:
+    def _send_json(self, value: dict[str, Any]) -> Future[None]:
+        """Send a JSON text; the future is done when it has gone, or never will."""
         try:
-            self.write_message(json_text.dumps(value)).add_done_callback(_ignore_closed)
+            future = self.write_message(json_text.dumps(value))
         except WebSocketClosedError:
-            pass
+            future = Future()
+            future.set_result(None)
+        future.add_done_callback(_ignore_closed)
+        return future
 
 
 def cut(reason: str) -> str:

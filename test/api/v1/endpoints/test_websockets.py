@@ -1,5 +1,5 @@
 """``/ws/{stream_id}`` over real sockets, by the wire contract."""
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 import json
 import socket
 import struct
@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from camws_bridge.api.v1.endpoints.websockets import cut
+from camws_bridge.websockets.variants import MAX_VARIANTS
 
 V1 = ['camws.v1']
 ROBOT = [0.1, 0.0, 0.0, 0.0, 0.0, 1.0]
@@ -170,12 +171,14 @@ def test_a_client_that_acks_gets_at_most_its_window_then_the_newest(bridge):
         assert next_image(client)[0]['seq'] == frames[0].seq
         frames.append(bridge.publish())
         assert next_image(client)[0]['seq'] == frames[1].seq
+        # The window is full: nothing more is made for this client.
         made = bridge.count('camws_messages_produced_total', stream='color')
-        for count in range(3):
-            frames.append(bridge.publish())
-            wait_until(lambda: bridge.count('camws_messages_produced_total', stream='color')
-                       > made + count, 10, 'the image was made')  # noqa: B023
-        ask(client, op='time', t0=0)
+        with ws(bridge, 'markers') as other:
+            for _ in range(3):
+                frames.append(bridge.publish())
+                while json.loads(other.recv(timeout=10))['seq'] != frames[-1].seq:
+                    pass
+        assert bridge.count('camws_messages_produced_total', stream='color') == made
         client.send(json.dumps({'op': 'ack', 'seq': frames[0].seq}))
         assert next_image(client)[0]['seq'] == frames[-1].seq
         with pytest.raises(TimeoutError):
@@ -204,7 +207,9 @@ def test_what_cannot_be_served_is_closed_with_code_and_reason(bridge, path, code
 
 @pytest.mark.parametrize('message', [
     'x', '7', '[]', '{}', '{"op":"jump"}', '{"op":["ack"]}', '{"op":"ack"}',
-    '{"op":"ack","seq":"1"}', '{"op":"configure","fps":-1}', '{"op":"configure","embed":"x"}',
+    '{"op":"ack","seq":"1"}', '{"op":"time","t0":1e999}', '{"op":"time","t0":"x"}', '[' * 60000,
+    '{"op":"configure","fps":1' + '0' * 400 + '}', '{"op":"configure","fps":-1}',
+    '{"op":"configure","embed":"x"}',
     b'\xff\xfe'])
 def test_a_bad_message_is_closed_with_4400_and_costs_nobody_else(bridge, message):
     with ws(bridge, 'color', subprotocols=V1) as other, ws(
@@ -306,6 +311,53 @@ def test_a_client_that_stalls_is_removed_after_the_timeout_and_others_get_everyt
         assert bridge.count('camws_messages_replaced_total', stream='color', hop='client') > 0
 
 
+def test_a_client_that_reads_but_never_answers_pings_is_closed_with_1008():
+    # Inject a fault by a client that reads everything and never sends a pong.
+    with running_bridge(client_timeout=1.0) as bridge, publishing(bridge):
+        silent = open_socket(bridge, 'markers')
+        silent.settimeout(10)
+        received = b''
+        while chunk := silent.recv(1 << 16):
+            received = received[-1000:] + chunk
+        silent.close()
+        assert struct.pack('!H', 1008) + b'no answer to pings' in received
+        assert bridge.connections.total == 0
+
+
+def test_who_asks_and_never_reads_fills_no_memory():
+    # Inject a fault by a client that asks as long as the bridge reads, and never reads itself.
+    request = b'{"op":"time","t0":1}'
+    requests = (b'\x81' + bytes([0x80 | len(request)]) + bytes(4) + request) * 1000
+    with running_bridge(client_timeout=60.0) as bridge:
+        client = open_socket(bridge, 'color', 'Sec-WebSocket-Protocol: camws.v1\r\n', 4096)
+        client.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            for _ in range(2000):
+                client.sendall(requests)
+        client.close()
+
+
+def test_a_state_is_told_once_though_its_words_change():
+    with running_bridge(stale_after=0.1) as bridge, ws(
+            bridge, 'color', subprotocols=V1) as client:
+        bridge.publish()
+        next_status(client, 'stale')
+        with pytest.raises(TimeoutError):
+            client.recv(timeout=2.5)
+
+
+def test_another_setting_too_many_is_refused_with_1013_and_the_rest_goes_on():
+    with running_bridge() as bridge, ExitStack() as stack:
+        for width in range(1, MAX_VARIANTS + 1):
+            stack.enter_context(ws(bridge, f'color?width={width}'))
+        with ws(bridge, 'color?width=300') as one_too_many:
+            assert closing(one_too_many)[0] == 1013
+        assert http_get(f'{bridge.http}/api/v1/images/color.jpg?width=301')[0] == 503
+        with ws(bridge, 'color?width=7') as shared:
+            bridge.publish()
+            assert shared.recv(timeout=10)
+
+
 def test_stopping_says_1001_to_every_client_also_beside_a_stalled_one():
     it = WebBridge({})
     it.server.start(it.bridge)
@@ -331,12 +383,21 @@ def test_a_reason_is_cut_between_words_to_what_a_close_frame_holds():
 
 
 def connect_and_never_read(bridge):
-    stalled = socket.create_connection(('127.0.0.1', bridge.server.port))
-    stalled.sendall(b'GET /ws/color HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n'
-                    b'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
-                    b'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n')
+    stalled = open_socket(bridge, 'color')
     wait_until(lambda: bridge.connections.total > 0, 10, 'connected')
     return stalled
+
+
+def open_socket(bridge, stream, headers='', receive_buffer=0):
+    """Connect to a stream by hand, as no client library would."""
+    it = socket.socket()
+    if receive_buffer:
+        it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    it.connect(('127.0.0.1', bridge.server.port))
+    it.sendall(f'GET /ws/{stream} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n'
+               f'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n{headers}'
+               'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n'.encode())
+    return it
 
 
 def next_status(client, code):
