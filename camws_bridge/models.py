@@ -143,6 +143,7 @@ class BoardPose:
     camera_from_board: FloatArray
     markers_used: int
     reprojection_error_px: float
+    ambiguous: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ import socket
 from tornado.iostream import IOStream
 
 # What may wait in the kernel unsent before a client counts as busy (bytes).
-_UNSENT = 128 * 1024
+_UNSENT = 32 * 1024
 
 
 def keep_fresh(stream: IOStream) -> None:

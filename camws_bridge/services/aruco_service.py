@@ -36,6 +36,7 @@ class ArucoService:
         self._detector_of: tuple[str, DetectorSettings] | None = None
         self._detector: MarkerDetector | None = None
         self._previous: dict[int, FloatArray] = {}
+        self._previous_board: FloatArray | None = None
 
     def check_settings(self, settings: Settings) -> None:
         """Raise SettingsError for settings this service cannot use."""
@@ -94,11 +95,14 @@ class ArucoService:
         if self.board is None:
             return None
         points, pixels = self._correspondences(context, detections)
-        solution = pose.solve_board(camera, points, pixels)
-        if solution is None:
+        solved = pose.solve_board(camera, points, pixels, self._previous_board)
+        if solved is None:
+            self._previous_board = None
             return None
+        solution, ambiguous = solved
+        self._previous_board = solution.camera_from_object
         return BoardPose(solution.camera_from_object, len(self.board.match(detections)),
-                         solution.error_px)
+                         solution.error_px, ambiguous)
 
     def _solve_markers(self, camera: CameraModel, settings: Settings,
                        detections: Sequence[Detection]) -> tuple[MarkerPose, ...]:

@@ -32,12 +32,14 @@ def named_poses(snapshot: TransformsSnapshot, names: TfSettings,
     """Yield all that is known of this image: camera, board, robot, then single markers."""
     board = snapshot.board
     board_error = board.reprojection_error_px if board else None
-    yield NamedPose('camera', None, snapshot.camera_frame_id, np.eye(4), board_error)
+    ambiguous = board is not None and board.ambiguous
+    yield NamedPose('camera', None, snapshot.camera_frame_id, np.eye(4), board_error, ambiguous)
     if board is not None:
-        yield NamedPose('board', None, names.board_frame, board.camera_from_board, board_error)
+        yield NamedPose('board', None, names.board_frame, board.camera_from_board, board_error,
+                        ambiguous)
         if board_from_robot is not None:
             yield NamedPose('robot', None, names.robot_frame,
-                            board.camera_from_board @ board_from_robot, board_error)
+                            board.camera_from_board @ board_from_robot, board_error, ambiguous)
     for marker in snapshot.markers:
         frame_id = f'{names.marker_frame_prefix}{marker.marker_id}'
         yield NamedPose('marker', marker.marker_id, frame_id, marker.camera_from_marker,

@@ -57,6 +57,32 @@ def solve_marker(camera: CameraModel, corners: FloatArray, length: float,
                                     [cv2.SOLVEPNP_IPPE])]
     if not found:
         found = _solve(camera, points, corners, [cv2.SOLVEPNP_SQPNP])
+    return _choose(found, previous)
+
+
+def solve_board(camera: CameraModel, points: FloatArray, pixels: FloatArray,
+                previous: FloatArray | None = None) -> tuple[Solution, bool] | None:
+    """
+    Return the pose of a board and whether its tilt is ambiguous, as of a single small marker.
+
+    ``points`` is n x 3 (metres), ``pixels`` n x 2. None with fewer than four points, or when no
+    pose in front of the camera explains them. ``previous`` as in ``solve_marker``.
+    """
+    if len(points) < 4:
+        return None
+    found = _solve(camera, points, pixels, [cv2.SOLVEPNP_SQPNP])
+    if found and np.ptp(points[:, 2]) < 1e-9:
+        # The other pose of a flat board, for the same reason turned beforehand.
+        turn = found[0].camera_from_object.copy()
+        turn[:3, 3] = 0.0
+        found += [Solution(solution.camera_from_object @ turn, solution.error_px)
+                  for solution in _solve(camera, transform_points(turn, points), pixels,
+                                         [cv2.SOLVEPNP_IPPE])]
+    return _choose(_best_first(found), previous)
+
+
+def _choose(found: list[Solution], previous: FloatArray | None) -> tuple[Solution, bool] | None:
+    """Return the best pose, or of two that cannot be told apart the one nearer ``previous``."""
     if not found:
         return None
     best = found[0]
@@ -66,21 +92,6 @@ def solve_marker(camera: CameraModel, corners: FloatArray, length: float,
     if previous is not None and _angle(previous, others[0]) < _angle(previous, best):
         best = others[0]
     return best, True
-
-
-def solve_board(camera: CameraModel, points: FloatArray, pixels: FloatArray) -> Solution | None:
-    """
-    Return the pose of a board from its points (n x 3, metres) and their pixels (n x 2).
-
-    None with fewer than four points, or when no pose in front of the camera explains them.
-    """
-    if len(points) < 4:
-        return None
-    methods = [cv2.SOLVEPNP_SQPNP]
-    if np.ptp(points[:, 2]) < 1e-9:
-        methods.append(cv2.SOLVEPNP_IPPE)
-    found = _solve(camera, points, pixels, methods)
-    return found[0] if found else None
 
 
 def reprojection_error(camera: CameraModel, camera_from_object: FloatArray, points: FloatArray,

@@ -31,7 +31,7 @@ def assert_near(solved, pose, metres, radians):
 @given(pose=poses())
 def test_a_projected_board_is_solved_back(camera, pose):
     points = BOARD.corners.reshape(-1, 3)
-    solved = solve_board(camera, points, see(camera, pose, points))
+    solved, _ = solve_board(camera, points, see(camera, pose, points))
     assert_near(solved, pose, 1e-5, 1e-4)
     assert solved.error_px < 1e-3
 
@@ -50,7 +50,7 @@ def test_a_projected_marker_is_solved_back(camera, pose, length):
 def test_a_board_need_not_be_flat(pose, heights):
     points = BOARD.corners.reshape(-1, 3)[:8] + np.outer(heights, [0, 0, 1])
     camera = make_camera()
-    solved = solve_board(camera, points, see(camera, pose, points))
+    solved, _ = solve_board(camera, points, see(camera, pose, points))
     assert_near(solved, pose, 1e-4, 1e-3)
 
 
@@ -108,3 +108,21 @@ def test_the_error_is_the_rms_distance_in_pixels_of_the_distorted_image():
     camera, pose, points = make_camera(), facing(tilt=0.3), BOARD.corners.reshape(-1, 3)
     shifted = see(camera, pose, points) + (3.0, 4.0)
     assert reprojection_error(camera, pose, points, shifted) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize('tilt', [0.25, -0.25])
+def test_one_small_marker_of_a_board_is_ambiguous_and_keeps_its_branch(tilt):
+    camera, pose = make_camera(), facing(0.02, 0.0, 1.0, tilt=0.25)
+    points = marker_square(0.03)
+    pixels = see(camera, pose, points) + 0.1 * np.random.default_rng(1).standard_normal((4, 2))
+    solved, ambiguous = solve_board(camera, points, pixels, facing(0.02, 0.0, 1.0, tilt=tilt))
+    assert ambiguous
+    assert difference(solved.camera_from_object, facing(0.02, 0.0, 1.0, tilt=tilt))[1] < 0.25
+
+
+def test_a_whole_board_is_not_ambiguous():
+    camera, pose = make_camera(), facing(0.0, 0.0, 0.6, tilt=0.3)
+    points = BOARD.corners.reshape(-1, 3)
+    solved, ambiguous = solve_board(camera, points, see(camera, pose, points))
+    assert not ambiguous
+    assert_near(solved, pose, 1e-5, 1e-4)
