@@ -19,7 +19,6 @@ _REFINEMENTS = {
     'subpix': cv2.aruco.CORNER_REFINE_SUBPIX,
     'contour': cv2.aruco.CORNER_REFINE_CONTOUR,
 }
-REFINEMENTS = tuple(_REFINEMENTS)
 
 
 def check_opencv() -> None:
@@ -51,7 +50,7 @@ class MarkerDetector:
         """
         Make the detector.
 
-        ``refinement`` is one of REFINEMENTS; ``min_perimeter_px`` the shortest marker outline
+        ``refinement`` is none, subpix or contour; ``min_perimeter_px`` the shortest marker outline
         looked at; ``parameters`` are attributes of cv2.aruco.DetectorParameters.
         """
         self._parameters = cv2.aruco.DetectorParameters()

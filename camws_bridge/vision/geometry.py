@@ -23,11 +23,6 @@ def from_rvec_tvec(rvec: Array, tvec: Array) -> FloatArray:
     return from_rotation_translation(np.asarray(cv2.Rodrigues(rvec)[0], float), tvec)
 
 
-def to_rvec_tvec(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return OpenCV's rotation vector (3, radians) and translation (3, metres)."""
-    return np.asarray(cv2.Rodrigues(matrix[:3, :3])[0], float).ravel(), matrix[:3, 3].copy()
-
-
 def from_xyz_rpy(pose: Sequence[float]) -> FloatArray:
     """
     Return the 4x4 matrix of ``[x, y, z, roll, pitch, yaw]`` (metres, radians).

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -57,12 +58,18 @@ def depth_to_millimetres(depth: Array) -> Array:
 def colour_depth(depth: Array, min_m: float, max_m: float) -> Array:
     """Return depth in false colour from ``min_m`` (blue) to ``max_m`` (red); no depth = black."""
     millimetres = depth_to_millimetres(depth)
-    # A table of all 65536 depths costs less than arithmetic on every pixel.
-    steps = (np.arange(65536, dtype=np.float32) / 1000.0 - min_m) / (max_m - min_m)
-    table: Array = np.clip(steps * 255.0, 0, 255).astype(np.uint8)
-    coloured: Array = cv2.applyColorMap(table[millimetres], cv2.COLORMAP_TURBO)
+    steps = _depth_steps(min_m, max_m)[millimetres]
+    coloured: Array = cv2.applyColorMap(steps, cv2.COLORMAP_TURBO)
     coloured[millimetres == 0] = 0
     return coloured
+
+
+@lru_cache(maxsize=4)
+def _depth_steps(min_m: float, max_m: float) -> Array:
+    """Return the place of each of the 65536 depths (mm) between two limits, from 0 to 255."""
+    steps = (np.arange(65536, dtype=np.float32) / 1000.0 - min_m) / (max_m - min_m)
+    table: Array = np.clip(steps * 255.0, 0, 255).astype(np.uint8)
+    return table
 
 
 def outline_mask(width: int, height: int, outlines: Sequence[Array]) -> Array:
