@@ -29,7 +29,8 @@ from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import SettingsHolder
 from camws_bridge.websockets.connection_manager import ConnectionManager
 from camws_bridge.websockets.stream_status import StreamStatusService
-from camws_bridge.websockets.streaming_service import OVERLAY, POSES, StreamingService
+from camws_bridge.websockets.streaming_service import (
+    IMAGES, OVERLAY, POSES, StreamingService)
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ def build(node: Node) -> Application:
     overlay = OverlayPublisher(node)
 
     def wanted_by_ros() -> frozenset[str]:
-        return frozenset(name for name, publisher in ((POSES, poses), (OVERLAY, overlay))
-                         if publisher.is_wanted)
+        wanted = {IMAGES: settings().tf.publish, POSES: poses.is_wanted,
+                  OVERLAY: overlay.is_wanted}
+        return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
     server = Server()
     connections = ConnectionManager(metrics)

@@ -48,6 +48,12 @@ def _check_origins(origins: tuple[str, ...]) -> None:
                              "without a path, such as 'https://example.org:8443'")
 
 
+def _check_frame(name: str) -> None:
+    if not name or name.startswith('/'):
+        raise ValueError(f'{name!r} is not allowed; allowed: a tf frame name, without a slash in '
+                         'front')
+
+
 def _check_odd(value: int) -> None:
     if value % 2 == 0:
         raise ValueError(f'{value} is even; allowed: an odd window, in pixels')
@@ -147,14 +153,18 @@ class RobotSettings:
 class TfSettings:
     """What goes to /tf and /tf_static."""
 
-    publish: bool = parameter(True, 'Publish poses to /tf and /tf_static.', live=True)
+    publish: bool = parameter(
+        True, 'Publish poses to /tf (while somebody subscribes to it) and /tf_static.', live=True)
     root: str = parameter(
         'camera', "Which frame is the parent: 'camera' has the board as its child, 'board' the "
         'camera (for a robot that localises by the board).', choices=('camera', 'board'))
-    board_frame: str = parameter('aruco_board', 'Frame name of the board.')
+    board_frame: str = parameter(
+        'aruco_board', 'Frame name of the board.', check=_check_frame)
     marker_frame_prefix: str = parameter(
-        'aruco_marker_', 'Frame names of single markers are this and the id.')
-    robot_frame: str = parameter('base_link', 'Frame name of the robot base.')
+        'aruco_marker_', 'Frame names of single markers are this and the id.',
+        check=_check_frame)
+    robot_frame: str = parameter(
+        'base_link', 'Frame name of the robot base.', check=_check_frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,7 @@ class Settings:
         False, 'The image topic is rectified already: poses use P without distortion.')
     lazy: bool = parameter(
         True, 'Leave the camera topics alone while nobody wants anything made of them: no client, '
-        'no subscriber to tf or another topic of the bridge.', live=True)
+        'no subscriber, and tf.publish is false.', live=True)
     stale_after: float = parameter(
         3.0, 'Seconds without an image after which the bridge reports itself unhealthy.',
         least=0.1, most=3600.0, live=True)

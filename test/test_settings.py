@@ -129,7 +129,7 @@ OTHER_VALUES = {
 def test_the_others_need_a_restart(name):
     holder = SettingsHolder(Settings())
     with pytest.raises(SettingsError, match=f'parameter {name} takes effect at start only'):
-        holder.change({'jpeg.quality': 30, name: OTHER_VALUES.get(name, '/other')})
+        holder.change({'jpeg.quality': 30, name: OTHER_VALUES.get(name, 'other')})
     assert holder() == Settings()
     # A file of all parameters can be loaded again: what stays as it is needs no restart.
     holder.change({'jpeg.quality': 30, name: PARAMETERS[name].default})
@@ -164,3 +164,16 @@ def test_a_service_may_refuse_a_change():
     assert holder() is before
     holder.change({'jpeg.quality': 30})
     assert asked == ['DICT_4X4_50', 'DICT_5X5_100']
+
+
+@pytest.mark.parametrize('name', ['tf.board_frame', 'tf.marker_frame_prefix', 'tf.robot_frame'])
+@pytest.mark.parametrize('value', ['', '/board'])
+def test_frame_names_are_those_of_tf(name, value):
+    with pytest.raises(SettingsError, match=f'parameter {name}: .* allowed: a tf frame name'):
+        Settings().with_values({name: value})
+
+
+@pytest.mark.parametrize('origin', ['nonsense', 'https://example.org/', 'ftp://example.org', ''])
+def test_origins_are_origins(origin):
+    with pytest.raises(SettingsError, match='parameter allowed_origins: .* allowed: '):
+        Settings().with_values({'allowed_origins': [origin]})

@@ -211,7 +211,8 @@ def _bind(host: str, port: int) -> list[socket.socket]:
         if error.errno == errno.EADDRINUSE:
             raise ServerError(f'port {port} on {host} is in use: set parameter port to another, '
                               'or to 0 for any free one') from None
-        raise ServerError(f'cannot listen on {host}:{port}: {error.strerror or error}') from None
+        raise ServerError(f'parameter host: cannot listen on {host}:{port}: '
+                          f'{error.strerror or error}') from None
 
 
 def _listen(family: int, address: str, port: int) -> socket.socket:

@@ -34,7 +34,8 @@ from camws_bridge.websockets.wire import image_message, text_message
 T = TypeVar('T')
 log = logging.getLogger(__name__)
 
-POSES, OVERLAY = 'poses', 'overlay'
+# What ROS may want: images to be there, poses, the overlay.
+IMAGES, POSES, OVERLAY = 'images', 'poses', 'overlay'
 _OVERLAY_VARIANT = Variant('aruco_debug')
 _LOG_EVERY = 5.0
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
@@ -53,7 +54,7 @@ class StreamingService:
         Make the service; ``start`` starts its thread.
 
         ``call_in_loop`` schedules a call on the loop's thread, from any thread.
-        ``other_demand`` says what is wanted besides clients: POSES, OVERLAY (any thread).
+        ``other_demand`` says what is wanted besides clients: IMAGES, POSES, OVERLAY (any thread).
         """
         self._bus, self._aruco, self._images, self._json = bus, aruco, images, json
         self._connections, self._settings, self._metrics = connections, settings, metrics
