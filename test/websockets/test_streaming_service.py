@@ -276,9 +276,10 @@ def test_nothing_ends_the_processing_thread(bridge):
 
     bridge.connections.wanted = fail
     bridge.publish()
+    wait_until(lambda: bridge.count('camws_processing_errors_total', stream='processing') == 1, 10,
+               'the failure is counted')
     frame = bridge.publish()
-    wait_until(lambda: color.received and color.received[-1].seq == frame.seq, 10, 'goes on')
-    assert bridge.count('camws_processing_errors_total', stream='processing') == 1
+    assert color.wait_for(1)[-1].seq == frame.seq
 
 
 def test_the_variants_of_a_stream_are_bounded(bridge):
