@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 IMAGES, POSES, OVERLAY = 'images', 'poses', 'overlay'
 _OVERLAY_VARIANT = Variant('aruco_debug')
 _LOG_EVERY = 5.0
-# With so many cores, pictures without poses do not wait for the poses of the same image.
+# With so many cores, poses and pictures without poses do not wait for each other.
 _MANY_CORES = 4
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
 _RECENT, _DEPTH_PATIENCE = 1.0, 2.0
@@ -239,12 +239,20 @@ class StreamingService:
     def _arrive(self, context: FrameContext) -> None:
         wanted = self._wanted()
         first = _first_colours(wanted)
-        if len(first) < len(wanted) or self._other_demand() or context.frame.depth is not None:
-            if self._frames.put(context) is not None:
-                self._metrics.messages_replaced.labels('image', 'processing').inc()
-            self._work.set()
+        is_for_p = (len(first) < len(wanted) or self._other_demand()
+                    or context.frame.depth is not None)
+        # With few cores P would take this one away: detection uses as many as there are.
+        if is_for_p and self._has_many_cores:
+            self._wake_with(context)
         for variant in first:
             self._make(context, variant)
+        if is_for_p and not self._has_many_cores:
+            self._wake_with(context)
+
+    def _wake_with(self, context: FrameContext) -> None:
+        if self._frames.put(context) is not None:
+            self._metrics.messages_replaced.labels('image', 'processing').inc()
+        self._work.set()
 
     # -- P, the processing thread -------------------------------------------------------------
 
