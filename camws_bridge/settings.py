@@ -133,8 +133,10 @@ class BoardSettings:
     """The board."""
 
     file: str = parameter(
-        '', 'Path of the board file (see config/boards/); package://camws_bridge/... names one of '
-        'the package; empty: there is no board.')
+        '', 'Path of the board file (YAML or CSV, see docs/boards.md); package://camws_bridge/... '
+        'names one of the package; empty: there is no board.')
+    name: str = parameter(
+        '', "Which board of a file that holds several (aruco_opencv's board_descriptions.yaml).")
     view_width: int = parameter(
         640, 'Width of the board_perspective stream, in pixels; the height follows.',
         least=16, most=4096, live=True)

@@ -102,8 +102,9 @@ class PosePublisher:
                     markers += _square(header, seen.marker_id, place, seen.length)
             x0, y0, x1, y1 = board.area
             centre = from_rotation_translation(pose[:3, :3], pose[:3, :3] @ (
-                (x0 + x1) / 2, (y0 + y1) / 2, -_THICKNESS) + pose[:3, 3])
-            markers.append(_shape(header, 'board', 0, centre, (x1 - x0, y1 - y0), _YELLOW))
+                (x0 + x1) / 2, (y0 + y1) / 2, -_THICKNESS * board.front) + pose[:3, 3])
+            size = (x1 - x0, abs(y1 - y0))
+            markers.append(_shape(header, 'board', 0, centre, size, _YELLOW))
         return MarkerArray(markers=markers)
 
 

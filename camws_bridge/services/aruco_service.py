@@ -13,8 +13,9 @@ from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.settings import (
     DetectorSettings, parse_marker_lengths, RobotSettings, Settings)
 from camws_bridge.share import share_path
-from camws_bridge.vision import boards, pose
-from camws_bridge.vision.boards import Board
+from camws_bridge.vision import pose
+from camws_bridge.vision.board_files import BoardDefaults, read_board
+from camws_bridge.vision.boards import Board, BoardError
 from camws_bridge.vision.detection import get_dictionary, MarkerDetector
 from camws_bridge.vision.geometry import from_xyz_rpy
 from camws_bridge.vision.projection import by_homography, by_pose, Projection
@@ -157,9 +158,11 @@ def load_board(settings: Settings) -> Board | None:
     """Read the board that board.file names; raises SettingsError for one that cannot be used."""
     if not settings.board.file:
         return None
+    markers = settings.markers
+    defaults = BoardDefaults(markers.dictionary, markers.length_m, _lengths(settings))
     try:
-        return boards.read_board(_resolve(settings.board.file), settings.markers.dictionary)
-    except (boards.BoardError, FileNotFoundError) as error:
+        return read_board(_resolve(settings.board.file), defaults, settings.board.name)
+    except (BoardError, FileNotFoundError) as error:
         raise SettingsError(f'parameter board.file: {error}') from None
 
 

@@ -10,10 +10,11 @@ from camws_bridge.models import EncodedImage, Variant
 from camws_bridge.services import image_service
 from camws_bridge.services.image_service import CATALOGUE, ImageService, RAW
 from camws_bridge.vision import encoding, image_ops
+from camws_bridge.vision.boards import board_of_markers
 from camws_bridge.vision.camera import project_points
 from camws_bridge.vision.detection import MarkerDetector
 from camws_bridge.vision.encoding import JPEG, PNG
-from camws_bridge.vision.geometry import transform_points
+from camws_bridge.vision.geometry import difference, transform_points
 
 VIEW = make_view()
 COLOUR = np.dstack([VIEW.gray, VIEW.gray // 2 + 60, 255 - VIEW.gray])
@@ -155,6 +156,17 @@ def test_the_board_is_seen_straight_from_above(camera):
     view = picture('board_perspective', make_frame(VIEW.gray, camera))
     assert view.shape == (round(640 * 0.16 / 0.21), 640)
     assert_upright(view)
+
+
+def test_a_board_whose_y_points_down_is_seen_upright_all_the_same():
+    corners = list(VIEW.board.corners * (1, -1, 1))
+    board = board_of_markers(VIEW.board.marker_ids, corners, VIEW.board.dictionary, margin=0.01)
+    aruco = make_aruco(board)
+    context = make_context(make_frame(VIEW.gray, VIEW.camera))
+    assert_upright(ImageService(aruco).board_perspective(context, Variant('board_perspective')))
+    turned = VIEW.camera_from_board @ np.diag([1.0, -1.0, -1.0, 1.0])
+    distance, angle = difference(aruco.analyse(context).board.camera_from_board, turned)
+    assert distance < 0.004 and angle < 0.02
 
 
 def inside_the_outline(margin):
