@@ -147,13 +147,38 @@ class BoardPose:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StaticPose:
+    """
+    Something that is declared not to move: the board, or a single marker by its id.
+
+    ``parent`` is ``camera`` or ``board``; ``parent_from_child`` its pose there, None until it is
+    known. ``state`` is ``collecting`` (no pose yet), ``settled``, or ``moved`` (the pose is that
+    of before). ``images`` is how many images agree, from the stamp ``since`` on, for ``seconds``.
+    """
+
+    marker_id: int | None
+    parent: str
+    state: str
+    parent_from_child: FloatArray | None = None
+    images: int = 0
+    since: Stamp | None = None
+    seconds: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """The name the wire uses: board or marker."""
+        return 'board' if self.marker_id is None else 'marker'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TransformsSnapshot:
     """
     All that one image says about poses: the value of TRANSFORMS_COMPUTED.
 
     ``board_absent`` says why ``board`` is ``None`` (``not_configured``, ``no_calibration``,
     ``not_detected``). ``seen`` is everything detected; ``markers`` the poses of the single markers
-    that are no part of the board.
+    that are no part of the board; ``statics`` is what is declared static: settled poses are
+    already in ``board`` and ``markers``.
     """
 
     seq: int
@@ -166,6 +191,7 @@ class TransformsSnapshot:
     markers: tuple[MarkerPose, ...] = ()
     board: BoardPose | None = None
     board_absent: str = 'not_configured'
+    statics: tuple[StaticPose, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

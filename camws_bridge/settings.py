@@ -15,6 +15,8 @@ from typing import Any
 
 from camws_bridge.parameter import describe, Parameter, parameter, SettingsError
 
+_MOST_IN_RANGE = 1000
+
 
 def _check_pose(values: tuple[float, ...]) -> None:
     if len(values) not in (0, 6):
@@ -39,6 +41,25 @@ def parse_marker_lengths(entries: Sequence[str]) -> dict[int, float]:
 
 def _check_lengths(entries: tuple[str, ...]) -> None:
     parse_marker_lengths(entries)
+
+
+def parse_marker_ids(entries: Sequence[str]) -> frozenset[int] | None:
+    """Return the ids of entries like ``7`` and ``10-19``; None when one of them is ``all``."""
+    ids: set[int] = set()
+    for entry in entries:
+        if entry == 'all':
+            return None
+        found = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', entry, re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < first + _MOST_IN_RANGE:
+            raise ValueError(f"'{entry}' is not allowed; allowed: an id ('7'), a range ('10-19') "
+                             "or 'all'")
+        ids.update(range(first, last + 1))
+    return frozenset(ids)
+
+
+def _check_marker_ids(entries: tuple[str, ...]) -> None:
+    parse_marker_ids(entries)
 
 
 def _check_origins(origins: tuple[str, ...]) -> None:
@@ -143,6 +164,25 @@ class BoardSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StaticSettings:
+    """What does not move, and is therefore told from many images."""
+
+    board: bool = parameter(
+        False, 'The board does not move before the camera (which is fixed, then): its pose comes '
+        'from many images and goes to /tf_static.', live=True)
+    markers: tuple[str, ...] = parameter(
+        (), 'Single markers that do not move, by id (7), as a range (10-19) or all: on the board '
+        'when there is one (the camera may move, then), else before the camera.',
+        check=_check_marker_ids, live=True)
+    window: int = parameter(
+        30, 'From how many images a static pose is told.', least=5, most=1000, live=True)
+    tolerance_px: float = parameter(
+        1.0, 'An image agrees with a static pose when the corners lie within this many pixels '
+        'of it (rms). When most of the latest do not, the thing has moved.', least=0.05,
+        most=100.0, live=True)
+
+
+@dataclass(frozen=True, slots=True)
 class RobotSettings:
     """The robot base."""
 
@@ -221,6 +261,7 @@ class Settings:
     markers: MarkerSettings = MarkerSettings()
     detector: DetectorSettings = DetectorSettings()
     board: BoardSettings = BoardSettings()
+    static: StaticSettings = StaticSettings()
     robot: RobotSettings = RobotSettings()
     tf: TfSettings = TfSettings()
     tls: TlsSettings = TlsSettings()

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from camws_bridge.settings import (
-    parse_marker_lengths, PARAMETERS, Settings, SettingsError, SettingsHolder)
+    parse_marker_ids, parse_marker_lengths, PARAMETERS, Settings, SettingsError, SettingsHolder)
 
 # Those that protocol.md promises to others.
 PROMISED = {
@@ -100,6 +100,19 @@ def test_values_arrive_in_the_types_of_ros():
     assert settings.robot.pose_in_board == (1.0, 2.0, 3.0, 0.0, 0.0, 0.0)
     assert isinstance(settings.depth.max_m, float)
     assert parse_marker_lengths(settings.markers.lengths) == {7: 0.08, 9: 0.1}
+
+
+@pytest.mark.parametrize(('entries', 'ids'), [
+    ([], set()), (['7'], {7}), (['7', '10-12'], {7, 10, 11, 12}), (['3', 'all'], None)])
+def test_marker_ids_are_read(entries, ids):
+    settings = Settings().with_values({'static.markers': entries})
+    assert parse_marker_ids(settings.static.markers) == ids
+
+
+@pytest.mark.parametrize('entry', ['x', '-1', '5-3', '1-2-3', '', '0-99999', '1.5', '٣'])
+def test_wrong_marker_ids_are_refused(entry):
+    with pytest.raises(SettingsError, match='static.markers.*allowed: an id'):
+        Settings().with_values({'static.markers': [entry]})
 
 
 def test_settings_are_values():

@@ -1,9 +1,9 @@
 """Poses to tf and rviz: /tf, /tf_static, ~/markers and ~/poses."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from builtin_interfaces.msg import Duration
+from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseArray, TransformStamped, Vector3
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -11,7 +11,7 @@ from std_msgs.msg import ColorRGBA, Header
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from camws_bridge.models import FloatArray, TransformsSnapshot
+from camws_bridge.models import FloatArray, StaticPose, TransformsSnapshot
 from camws_bridge.ros.conversions import to_header, to_pose, to_transform
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.pose_messages import named_poses, NamedPose
@@ -35,16 +35,24 @@ class PosePublisher:
         self._tf_static = node.create_publisher(TFMessage, '/tf_static', _TF_STATIC_QOS)
         self._markers = node.create_publisher(MarkerArray, '~/markers', 1)
         self._poses = node.create_publisher(PoseArray, '~/poses', 1)
-        self._is_robot_published = self._is_nameless_reported = False
+        self._static_poses: list[FloatArray | None] | None = None
+        self._is_nameless_reported = False
         if settings().tf.publish:
-            self._publish_robot()
+            self._publish_static()
 
     @property
     def is_wanted(self) -> bool:
         """Tell whether poses are wanted by tf or a subscriber."""
-        return ((self._settings().tf.publish and self._tf.get_subscription_count() > 0)
+        return ((self._settings().tf.publish and self._is_tf_wanted)
                 or self._markers.get_subscription_count() > 0
                 or self._poses.get_subscription_count() > 0)
+
+    @property
+    def _is_tf_wanted(self) -> bool:
+        static = self._settings().static
+        declared = bool(static.board or static.markers)
+        return (self._tf.get_subscription_count() > 0
+                or (declared and self._tf_static.get_subscription_count() > 0))
 
     def publish(self, snapshot: TransformsSnapshot) -> None:
         """Publish what this image shows; nothing for what it does not show."""
@@ -53,15 +61,23 @@ class PosePublisher:
             snapshot, self._settings().tf, self._aruco.board_from_robot)
             if pose.kind in ('board', 'marker')]
         if self._settings().tf.publish:
-            self._publish_robot()
-        if self._settings().tf.publish and poses and self._has_frame(header):
-            self._tf.publish(TFMessage(transforms=[self._transform(header, pose)
-                                                   for pose in poses]))
+            self._publish_tf(header, snapshot, poses)
         if self._markers.get_subscription_count():
             self._markers.publish(self._marker_array(header, snapshot))
         if self._poses.get_subscription_count():
             self._poses.publish(PoseArray(
                 header=header, poses=[to_pose(pose.camera_from_child) for pose in poses]))
+
+    def _publish_tf(self, header: Header, snapshot: TransformsSnapshot,
+                    poses: Sequence[NamedPose]) -> None:
+        has_frame = self._has_frame(header, snapshot)
+        self._publish_static(snapshot if has_frame else None)
+        # tf2 keeps a frame as the kind it came first: what is static never goes to /tf.
+        static = {(pose.kind, pose.marker_id) for pose in snapshot.statics}
+        moving = [self._transform(header, pose) for pose in poses
+                  if (pose.kind, pose.marker_id) not in static]
+        if has_frame and moving:
+            self._tf.publish(TFMessage(transforms=moving))
 
     def _transform(self, header: Header, pose: NamedPose) -> TransformStamped:
         names = self._settings().tf
@@ -70,21 +86,44 @@ class PosePublisher:
             return to_transform(board_header, header.frame_id, invert(pose.camera_from_child))
         return to_transform(header, pose.frame_id, pose.camera_from_child)
 
-    def _has_frame(self, header: Header) -> bool:
-        if not header.frame_id and not self._is_nameless_reported:
+    def _has_frame(self, header: Header, snapshot: TransformsSnapshot) -> bool:
+        has_poses = bool(snapshot.board or snapshot.markers)
+        if has_poses and not header.frame_id and not self._is_nameless_reported:
             self._is_nameless_reported = True
             self._node.get_logger().warning(
                 'images and camera_info have no frame_id: nothing goes to /tf')
         return bool(header.frame_id)
 
-    def _publish_robot(self) -> None:
-        names, board_from_robot = self._settings().tf, self._aruco.board_from_robot
-        if board_from_robot is None or self._is_robot_published:
+    def _publish_static(self, snapshot: TransformsSnapshot | None = None) -> None:
+        """Publish the whole set, as /tf_static wants it, whenever a part of it has changed."""
+        settled = [static for static in (snapshot.statics if snapshot else ())
+                   if static.parent_from_child is not None]
+        # By identity: a pose that settles is a new array.
+        poses = [static.parent_from_child for static in settled]
+        if self._static_poses is not None and _same_objects(poses, self._static_poses):
             return
-        self._is_robot_published = True
-        header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=names.board_frame)
-        self._tf_static.publish(TFMessage(transforms=[
-            to_transform(header, names.robot_frame, board_from_robot)]))
+        self._static_poses = poses
+        now = self._node.get_clock().now().to_msg()
+        transforms = [self._static_transform(now, static, snapshot) for static in settled
+                      if snapshot is not None]
+        names, board_from_robot = self._settings().tf, self._aruco.board_from_robot
+        if board_from_robot is not None:
+            header = Header(stamp=now, frame_id=names.board_frame)
+            transforms.append(to_transform(header, names.robot_frame, board_from_robot))
+        if transforms:
+            self._tf_static.publish(TFMessage(transforms=transforms))
+
+    def _static_transform(self, now: Time, static: StaticPose, snapshot: TransformsSnapshot
+                          ) -> TransformStamped:
+        names, pose = self._settings().tf, static.parent_from_child
+        assert pose is not None
+        camera, board = snapshot.camera_frame_id, names.board_frame
+        if static.kind == 'board' and names.root == 'board':
+            return to_transform(Header(stamp=now, frame_id=board), camera, invert(pose))
+        parent = board if static.parent == 'board' else camera
+        child = (board if static.marker_id is None
+                 else f'{names.marker_frame_prefix}{static.marker_id}')
+        return to_transform(Header(stamp=now, frame_id=parent), child, pose)
 
     def _marker_array(self, header: Header, snapshot: TransformsSnapshot) -> MarkerArray:
         # What is not seen any more vanishes: everything is drawn anew for each image.
@@ -106,6 +145,10 @@ class PosePublisher:
             size = (x1 - x0, abs(y1 - y0))
             markers.append(_shape(header, 'board', 0, centre, size, _YELLOW))
         return MarkerArray(markers=markers)
+
+
+def _same_objects(a: Sequence[object], b: Sequence[object]) -> bool:
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b))
 
 
 def _square(header: Header, marker_id: int, pose: FloatArray, length: float) -> list[Marker]:

@@ -10,6 +10,7 @@ from camws_bridge.models import (
     BoardPose, CameraModel, Detection, FloatArray, MarkerPose, SeenMarker, TransformsSnapshot)
 from camws_bridge.parameter import SettingsError
 from camws_bridge.services.frame_context import FrameContext
+from camws_bridge.services.static_filter import StaticFilter
 from camws_bridge.settings import (
     DetectorSettings, parse_marker_lengths, RobotSettings, Settings)
 from camws_bridge.share import share_path
@@ -38,6 +39,7 @@ class ArucoService:
         self._detector: MarkerDetector | None = None
         self._previous: dict[int, FloatArray] = {}
         self._previous_board: FloatArray | None = None
+        self._static = StaticFilter(board)
 
     def check_settings(self, settings: Settings) -> None:
         """Raise SettingsError for settings this service cannot use."""
@@ -52,7 +54,8 @@ class ArucoService:
 
     def analyse(self, context: FrameContext) -> TransformsSnapshot:
         """Return all poses of the frame; computed once per frame."""
-        return context.once('snapshot', lambda: self._analyse(context))
+        return context.once('snapshot', lambda: self._static.apply(
+            context, self._analyse(context)))
 
     def is_on_board(self, marker_id: int) -> bool:
         """Tell whether a marker is part of the board."""

@@ -86,6 +86,14 @@ def markers_object(snapshot: TransformsSnapshot) -> dict[str, Any]:
             'width': snapshot.width, 'height': snapshot.height, 'markers': markers}
 
 
+def static_objects(snapshot: TransformsSnapshot) -> list[dict[str, Any]]:
+    """Return what is declared static: since when it stands still, and from how many images."""
+    return [{'kind': static.kind, 'id': static.marker_id, 'parent': static.parent,
+             'state': static.state, 'images': static.images,
+             'since': static.since.as_dict() if static.since else None,
+             'seconds': static.seconds} for static in snapshot.statics]
+
+
 def calibration_object(camera: CameraModel) -> dict[str, Any]:
     """Return the intrinsics as the wire writes them (matrices row-major)."""
     return {'width': camera.width, 'height': camera.height,

@@ -14,7 +14,7 @@ from ros_side import LATCHED, RELIABLE
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from camws_bridge.models import Stamp
+from camws_bridge.models import Stamp, StaticPose
 from camws_bridge.ros.pose_publisher import PosePublisher
 from camws_bridge.settings import SettingsHolder
 from camws_bridge.vision.geometry import difference, from_quaternion, from_xyz_rpy, invert
@@ -119,6 +119,63 @@ def test_without_a_robot_or_tf_nothing_is_static(graph, values):
     graph.spin_until(publisher.get_subscription_count)
     graph.spin_for(0.2)
     assert static == []
+
+
+SETTLED = (
+    StaticPose(None, 'camera', 'settled', BOARD_POSE, 30, STAMP, 1.0),
+    StaticPose(7, 'board', 'settled', invert(BOARD_POSE) @ MARKER_POSE, 30, STAMP, 1.0),
+    StaticPose(8, 'board', 'collecting'))
+
+
+def test_what_has_settled_is_latched_and_what_is_static_never_moves(graph):
+    poses = Poses(graph, static__board=True, static__markers=['7', '8'])
+    static = graph.listen(TFMessage, 'tf_static', LATCHED)
+    graph.spin_until(lambda: len(static) == 1, 'the robot')
+    for statics, settled in (((replace(SETTLED[0], parent_from_child=None), *SETTLED[1:]), 1),
+                             (SETTLED, 2)):
+        for _ in range(3):
+            poses.publisher.publish(replace(SNAPSHOT, statics=statics))
+        graph.spin_until(lambda n=settled: len(static) > n, 'the whole set, once a change')
+        assert len(static[-1].transforms) == settled + 1
+    graph.spin_for(0.1)
+    assert (len(static), poses.tf) == (3, [])
+    found = {item.child_frame_id: item for item in static[-1].transforms}
+    assert found['aruco_board'].header.frame_id == 'camera_optical'
+    assert is_pose(found['aruco_board'].transform, BOARD_POSE)
+    assert found['aruco_marker_7'].header.frame_id == 'aruco_board'
+    assert is_pose(found['aruco_marker_7'].transform, invert(BOARD_POSE) @ MARKER_POSE)
+    assert 'base_link' in found
+
+
+def test_a_static_board_may_be_the_root(graph):
+    poses = Poses(graph, tf__root='board', robot__pose_in_board=[])
+    static = graph.listen(TFMessage, 'tf_static', LATCHED)
+    moving = poses.publish(replace(SNAPSHOT, statics=SETTLED[:1]))
+    assert set(moving) == {'aruco_marker_7'}
+    graph.spin_until(lambda: static)
+    camera, = static[0].transforms
+    assert (camera.header.frame_id, camera.child_frame_id) == ('aruco_board', 'camera_optical')
+    assert is_pose(camera.transform, invert(BOARD_POSE))
+
+
+def test_without_a_frame_only_the_robot_is_static(graph):
+    poses = Poses(graph)
+    static = graph.listen(TFMessage, 'tf_static', LATCHED)
+    graph.spin_until(lambda: static)
+    poses.publisher.publish(replace(SNAPSHOT, statics=SETTLED, camera_frame_id=''))
+    poses.publish()
+    assert len(static) == 1
+
+
+@pytest.mark.parametrize(('values', 'wanted'), [({}, False), ({'static__board': True}, True)])
+def test_who_listens_to_tf_static_alone_wants_what_is_static(graph, values, wanted):
+    changes = {name.replace('__', '.'): value for name, value in values.items()}
+    node = graph.node()
+    publisher = PosePublisher(node, make_aruco(BOARD), SettingsHolder(
+        SETTINGS.with_values(changes)))
+    graph.listen(TFMessage, 'tf_static', LATCHED)
+    graph.spin_until(lambda: publisher._tf_static.get_subscription_count())
+    assert publisher.is_wanted is wanted
 
 
 def test_nothing_is_published_for_what_is_not_seen(graph):
