@@ -103,6 +103,16 @@ class DepthSettings:
         0.008, 'A depth image belongs to the colour image whose stamp is at most this many '
         'seconds away; keep it below half the time between images.',
         least=0.0, most=1.0, live=True)
+    refine_poses: bool = parameter(
+        False, 'Refine poses by the depth image that belongs to the camera image, and tell the '
+        'two possible tilts of a marker apart by it.', live=True)
+    noise_at_1m: float = parameter(
+        0.002, 'Standard deviation of a depth at a distance of 1 m, in metres; it grows with the '
+        'square of the distance, as that of stereo cameras does.', least=0.00001, most=1.0,
+        live=True)
+    max_wait: float = parameter(
+        0.1, 'With depth.refine_poses, poses of an image wait this long for its depth image, in '
+        'seconds; when no depth comes any more, they do not wait.', least=0.0, most=1.0, live=True)
 
 
 @dataclass(frozen=True, slots=True)

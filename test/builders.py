@@ -225,3 +225,15 @@ def make_snapshot(**changes: Any) -> TransformsSnapshot:
 def make_aruco(board: Board | None = None, **values: Any) -> ArucoService:
     changes = {name.replace('__', '.'): value for name, value in values.items()}
     return ArucoService(SETTINGS.with_values(changes), board)
+
+
+def depth_of_plane(camera: CameraModel, pose: Array, half: float, wall: float) -> Array:
+    """Return the exact depth (h, w, metres) of a square sheet before a wall, a pixel a value."""
+    xs, ys = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    rays = undistort_points(camera, np.column_stack([xs.ravel(), ys.ravel()]))
+    rays = np.column_stack([rays, np.ones(len(rays))])
+    distance = (pose[:3, 2] @ pose[:3, 3]) / (rays @ pose[:3, 2])
+    in_sheet = (rays * distance[:, np.newaxis] - pose[:3, 3]) @ pose[:3, :2]
+    on_sheet = np.all(np.abs(in_sheet) < half, axis=1) & (distance > 0)
+    depth: Array = np.where(on_sheet, distance, wall).reshape(xs.shape)
+    return depth

@@ -20,7 +20,8 @@ def test_the_table_of_streams_is_the_catalogue():
 def test_files_and_parameters_it_names_exist():
     for path in re.findall(r'\]\((?!http)([^)#]+)\)', README):
         assert (ROOT / path).exists(), path
-    for name in re.findall(r'`((?:jpeg|markers|board|robot|static|tf|tls|auth|depth)\.\w+)', README):
+    groups = 'jpeg|markers|board|robot|static|tf|tls|auth|depth'
+    for name in re.findall(rf'`((?:{groups})\.\w+)', README):
         assert name in PARAMETERS, name
 
 

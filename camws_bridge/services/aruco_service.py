@@ -9,6 +9,7 @@ import numpy as np
 from camws_bridge.models import (
     BoardPose, CameraModel, Detection, FloatArray, MarkerPose, SeenMarker, TransformsSnapshot)
 from camws_bridge.parameter import SettingsError
+from camws_bridge.services.depth_refinement import refine_poses
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.services.static_filter import StaticFilter
 from camws_bridge.settings import (
@@ -54,8 +55,7 @@ class ArucoService:
 
     def analyse(self, context: FrameContext) -> TransformsSnapshot:
         """Return all poses of the frame; computed once per frame."""
-        return context.once('snapshot', lambda: self._static.apply(
-            context, self._analyse(context)))
+        return context.once('snapshot', lambda: self._refined(context))
 
     def is_on_board(self, marker_id: int) -> bool:
         """Tell whether a marker is part of the board."""
@@ -64,6 +64,16 @@ class ArucoService:
     def board_projection(self, context: FrameContext) -> Projection | None:
         """Return where the frame shows points of the board; None when it is not visible."""
         return context.once('board_projection', lambda: self._board_projection(context))
+
+    def _refined(self, context: FrameContext) -> TransformsSnapshot:
+        snapshot = refine_poses(context, self.board, self._analyse(context))
+        snapshot = self._static.apply(context, snapshot)
+        # Where an image alone cannot tell, the next one begins with what is known better.
+        self._previous.update((solved.marker_id, solved.camera_from_marker)
+                              for solved in snapshot.markers)
+        if snapshot.board is not None:
+            self._previous_board = snapshot.board.camera_from_board
+        return snapshot
 
     def _analyse(self, context: FrameContext) -> TransformsSnapshot:
         frame = context.frame

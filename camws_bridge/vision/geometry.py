@@ -56,6 +56,30 @@ def transform_points(matrix: FloatArray, points: FloatArray) -> FloatArray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
+def mirrored(camera_from_flat: FloatArray) -> FloatArray:
+    """
+    Return the other pose (4x4) in which something flat looks nearly the same.
+
+    Mirrored at the plane through its centre across the line of sight v, only perspective tells
+    it apart: R' = (I - 2 v v^T) R diag(1, 1, -1), a proper rotation, refined by the caller.
+    """
+    place = camera_from_flat[:3, 3]
+    sight = place / max(float(np.linalg.norm(place)), 1e-9)
+    mirror = np.eye(3) - 2 * np.outer(sight, sight)
+    return from_rotation_translation(
+        mirror @ camera_from_flat[:3, :3] @ np.diag([1.0, 1.0, -1.0]), place)
+
+
+def moved(pose: FloatArray, step: FloatArray) -> FloatArray:
+    """
+    Return a pose moved by a small step: x, y, z (metres) and a rotation vector (radians).
+
+    It turns about its own origin, in the axes of the frame it is a pose in.
+    """
+    turn = Rotation.from_rotvec(step[3:]).as_matrix()
+    return from_rotation_translation(turn @ pose[:3, :3], pose[:3, 3] + step[:3])
+
+
 def difference(a: FloatArray, b: FloatArray) -> tuple[float, float]:
     """
     Return the distance (metres) and the angle (radians) between two poses.

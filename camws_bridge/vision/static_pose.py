@@ -16,7 +16,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from camws_bridge.models import FloatArray
-from camws_bridge.vision.geometry import from_rotation_translation, invert, transform_points
+from camws_bridge.vision.geometry import (
+    invert, mirrored, moved, transform_points)
 
 _ITERATIONS = 12
 _NEAREST = 1e-3
@@ -91,20 +92,22 @@ def mean_pose(observations: Sequence[Observation]) -> FloatArray:
     """
     poses = np.array([observation.parent_from_child for observation in observations])
     mean = _medoid(poses)
+    parents, measured, turns = (np.array(values) for values in zip(*(
+        (observation.camera_from_parent, observation.camera_from_child, _in_parent(observation))
+        for observation in observations)))
     for _ in range(_ITERATIONS):
-        deviations = np.array([_deviation(observation, mean) for observation in observations])
+        deviations = _deviations(parents, measured, mean)
         scatter = np.maximum(np.median(np.abs(deviations), axis=0) / _MAD, 1e-9)
         weights = np.array([_information(observation, scatter) for observation in observations])
         # Geman and McClure's weight of a squared distance d: 1 / (1 + d / c)^2.
         distances = np.einsum('ni,nij,nj->n', deviations, weights, deviations)
         weights /= ((1 + distances / (6 * _OUTLIER_SIGMAS ** 2)) ** 2)[:, np.newaxis, np.newaxis]
-        turns = np.array([_in_parent(observation) for observation in observations])
         # The camera's axes differ from image to image: add up in those of the parent.
         turned = turns @ weights @ turns.transpose(0, 2, 1)
         offsets = np.einsum('nij,nj->ni', turns, deviations)
         step = np.linalg.lstsq(turned.sum(0), np.einsum('nij,nj->i', turned, offsets),
                                rcond=None)[0]
-        mean = _moved(mean, step)
+        mean = moved(mean, step)
         if np.max(np.abs(step)) < 1e-10:
             break
     return mean
@@ -121,12 +124,12 @@ def _medoid(poses: FloatArray) -> FloatArray:
     return found
 
 
-def _deviation(observation: Observation, mean: FloatArray) -> FloatArray:
-    """Return how a measured pose deviates (6) from the mean, in the axes of the camera."""
-    expected = observation.camera_from_parent @ mean
-    measured = observation.camera_from_child
-    turn = Rotation.from_matrix(measured[:3, :3] @ expected[:3, :3].T).as_rotvec()
-    return np.concatenate([measured[:3, 3] - expected[:3, 3], turn])
+def _deviations(parents: FloatArray, measured: FloatArray, mean: FloatArray) -> FloatArray:
+    """Return how poses (k x 4 x 4) deviate (k x 6) from the mean, in the camera's axes."""
+    expected = parents @ mean
+    turns = Rotation.from_matrix(
+        measured[:, :3, :3] @ expected[:, :3, :3].transpose(0, 2, 1)).as_rotvec()
+    return np.concatenate([measured[:, :3, 3] - expected[:, :3, 3], turns], axis=1)
 
 
 def _information(observation: Observation, scatter: FloatArray) -> FloatArray:
@@ -144,25 +147,10 @@ def _in_parent(observation: Observation) -> FloatArray:
     return np.block([[rotation, np.zeros((3, 3))], [np.zeros((3, 3)), rotation]])
 
 
-def _moved(pose: FloatArray, step: FloatArray) -> FloatArray:
-    """Return a pose translated and turned about its own origin, in the axes of the parent."""
-    turn = Rotation.from_rotvec(step[3:]).as_matrix()
-    return from_rotation_translation(turn @ pose[:3, :3], pose[:3, 3] + step[:3])
-
-
 def _mirrored(observation: Observation) -> FloatArray:
-    """
-    Return the pose (parent_from_child) whose image is nearly the same.
-
-    A flat thing mirrored at the plane through its centre across the line of sight looks the same
-    but for perspective: R' = (I - 2 v v^T) R diag(1, 1, -1), a proper rotation.
-    """
-    pose = observation.camera_from_child
-    sight = pose[:3, 3] / max(float(np.linalg.norm(pose[:3, 3])), 1e-9)
-    mirror = np.eye(3) - 2 * np.outer(sight, sight)
-    rotation = mirror @ pose[:3, :3] @ np.diag([1.0, 1.0, -1.0])
+    """Return the pose (parent_from_child) whose image is nearly the same."""
     result: FloatArray = (invert(observation.camera_from_parent)
-                          @ from_rotation_translation(rotation, pose[:3, 3]))
+                          @ mirrored(observation.camera_from_child))
     return result
 
 
@@ -212,11 +200,11 @@ class _Batch:
             normal = np.einsum('knia,knib->ab', weighted, jacobian)
             gradient = np.einsum('knia,kni->a', weighted, residuals)
             step = np.linalg.lstsq(normal, -gradient, rcond=None)[0]
-            moved = _moved(best, step)
-            cost = self.robust_cost(moved)
+            following = moved(best, step)
+            cost = self.robust_cost(following)
             if not cost < lowest:
                 break
-            best, lowest = moved, cost
+            best, lowest = following, cost
         return best
 
     def _jacobian(self, pose: FloatArray) -> FloatArray:
@@ -233,8 +221,8 @@ class _Batch:
         for row, column, axis, sign in ((0, 1, 2, 1), (0, 2, 1, -1), (1, 0, 2, -1), (1, 2, 0, 1),
                                         (2, 0, 1, 1), (2, 1, 0, -1)):
             cross[..., row, column] = sign * turned[..., axis]
-        moved = np.concatenate([np.broadcast_to(rotations, cross.shape), rotations @ cross],
-                               axis=-1)
-        result: FloatArray = projection @ moved * self.focals[:, np.newaxis, np.newaxis,
+        shifted = np.concatenate([np.broadcast_to(rotations, cross.shape), rotations @ cross],
+                                 axis=-1)
+        result: FloatArray = projection @ shifted * self.focals[:, np.newaxis, np.newaxis,
                                                               np.newaxis]
         return result

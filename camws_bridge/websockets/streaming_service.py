@@ -8,6 +8,7 @@ the newest only and counts what it replaced; at most one wake-up of the loop is 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 import logging
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 # What ROS may want: images to be there, poses, the overlay.
 IMAGES, POSES, OVERLAY = 'images', 'poses', 'overlay'
 _OVERLAY_VARIANT = Variant('aruco_debug')
+_WITHOUT_POSES = frozenset({'color', 'rectified', 'depth', 'depth_raw', 'camera_info'})
+# Frames that wait for their depth at the same time: for older ones none is paired any more.
+_MOST_WAITING = 6
 _LOG_EVERY = 5.0
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
 _RECENT, _DEPTH_PATIENCE = 1.0, 2.0
@@ -64,9 +68,12 @@ class StreamingService:
         self._work = threading.Event()
         self._stopping = self._forgetting = False
         self._thread: threading.Thread | None = None
-        # P: the frame at hand, and the newest that has depth (often the same).
+        # P: the frame at hand, the newest that has depth, and the one poses are made of (often
+        # the same); frames that wait for their depth, each until a time.
         self._context: FrameContext | None = None
         self._depth_context: FrameContext | None = None
+        self._pose_context: FrameContext | None = None
+        self._waiting: deque[tuple[float, FrameContext]] = deque()
         self._snapshot: TransformsSnapshot | None = None
         self._snapshot_at = 0.0
         self._depth_paired_at = 0.0
@@ -124,7 +131,9 @@ class StreamingService:
     @property
     def wants_depth(self) -> bool:
         """Tell whether anything made of depth images is wanted by anyone."""
-        return any(map(_needs_depth, (*self._connections.variants, *self._newest.awaited)))
+        variants = (*self._connections.variants, *self._newest.awaited)
+        return any(map(_needs_depth, variants)) or (self._settings().depth.refine_poses and (
+            any(map(_shows_poses, variants)) or bool({POSES, OVERLAY} & self._other_demand())))
 
     @property
     def newest_frame(self) -> Frame | None:
@@ -209,7 +218,7 @@ class StreamingService:
 
     def _run(self) -> None:
         while True:
-            self._work.wait()
+            self._work.wait(self._patience())
             self._work.clear()
             if self._stopping:
                 return
@@ -219,15 +228,18 @@ class StreamingService:
     def _work_off(self) -> None:
         if self._forgetting:
             self._forgetting = False
-            self._context = self._depth_context = self._snapshot = None
+            self._context = self._depth_context = self._pose_context = self._snapshot = None
+            self._waiting.clear()
         frame, depth_frame = self._frames.take(), self._depth_frames.take()
         if frame is not None:
             self._begin(frame)
         if depth_frame is not None:
             self._add_depth(depth_frame)
+        self._stop_waiting()
         if self._context is not None:
-            self._process(self._context)
-            self._remember(self._context)
+            self._process(self._pose_context)
+        if self._pose_context is not None:
+            self._remember(self._pose_context)
 
     def _remember(self, context: FrameContext) -> None:
         snapshot: TransformsSnapshot | None = context.made('snapshot')
@@ -235,21 +247,50 @@ class StreamingService:
             self._snapshot, self._snapshot_at = snapshot, time.monotonic()
 
     def _begin(self, frame: Frame) -> None:
-        self._context = FrameContext(frame, self._settings())
+        context = self._context = FrameContext(frame, self._settings())
+        now, depth = time.monotonic(), context.settings.depth
         if frame.depth is not None:
-            self._depth_context = self._context
-            self._depth_paired_at = time.monotonic()
+            self._depth_context = context
+            self._depth_paired_at = now
+        elif depth.refine_poses and now - self._depth_paired_at < _RECENT:
+            self._waiting.append((now + depth.max_wait, context))
+            if len(self._waiting) > _MOST_WAITING:
+                self._make_poses_of(self._waiting[0][1])
+            return
+        self._make_poses_of(context)
 
     def _add_depth(self, frame: Frame) -> None:
-        context = self._context
-        if context is not None and context.frame.seq == frame.seq:
-            context.add_depth(frame)
-            self._depth_context = context
+        known = (self._context, *(context for _, context in self._waiting))
+        context = next((context for context in known
+                        if context is not None and context.frame.seq == frame.seq), None)
+        waits = any(context is waiting for _, waiting in self._waiting)
+        if context is None:
+            context = FrameContext(frame, self._settings())
         else:
-            self._depth_context = FrameContext(frame, self._settings())
+            context.add_depth(frame)
+        self._depth_context = context
         self._depth_paired_at = time.monotonic()
+        if waits:
+            self._make_poses_of(context)
 
-    def _process(self, context: FrameContext) -> None:
+    def _make_poses_of(self, context: FrameContext) -> None:
+        """Wait no longer: poses are made of this frame, and never of an earlier one."""
+        self._pose_context = context
+        while self._waiting and self._waiting[0][1].frame.seq <= context.frame.seq:
+            self._waiting.popleft()
+
+    def _stop_waiting(self) -> None:
+        """Go on with the newest frame that has waited for its depth long enough."""
+        now = time.monotonic()
+        late = [context for until, context in self._waiting if until <= now]
+        if late:
+            self._make_poses_of(late[-1])
+
+    def _patience(self) -> float | None:
+        """Return how long to sleep (seconds) when nothing happens; None: for ever."""
+        return max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
+
+    def _process(self, pose_context: FrameContext | None) -> None:
         asked = (*self._connections.wanted(time.monotonic()), *self._newest.awaited)
         wanted = list(dict.fromkeys(asked))
         # The plain picture does not wait for poses, and poses not for the other pictures.
@@ -257,12 +298,15 @@ class StreamingService:
         texts = [variant for variant in wanted if variant.stream_id in json_service.OBJECTS]
         for variant in plain + texts:
             self._make(variant)
-        self._make_for_ros(context)
+        if pose_context is not None:
+            self._make_for_ros(pose_context)
         for variant in wanted:
             self._make(variant)
 
     def _context_for(self, variant: Variant) -> FrameContext | None:
-        return self._depth_context if _needs_depth(variant) else self._context
+        if _needs_depth(variant):
+            return self._depth_context
+        return self._pose_context if _shows_poses(variant) else self._context
 
     def _make_for_ros(self, context: FrameContext) -> None:
         demand = self._other_demand()
@@ -327,6 +371,10 @@ class StreamingService:
 
 def _is_plain(variant: Variant) -> bool:
     return variant.stream_id == 'color' and not variant.embed
+
+
+def _shows_poses(variant: Variant) -> bool:
+    return bool(variant.embed) or variant.stream_id not in _WITHOUT_POSES
 
 
 def _needs_depth(variant: Variant) -> bool:
