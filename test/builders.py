@@ -227,13 +227,19 @@ def make_aruco(board: Board | None = None, **values: Any) -> ArucoService:
     return ArucoService(SETTINGS.with_values(changes), board)
 
 
-def depth_of_plane(camera: CameraModel, pose: Array, half: float, wall: float) -> Array:
-    """Return the exact depth (h, w, metres) of a square sheet before a wall, a pixel a value."""
+@cache
+def _pixel_rays(camera: CameraModel) -> Array:
+    """Return the ray (x, y, 1) of every pixel, row by row."""
     xs, ys = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     rays = undistort_points(camera, np.column_stack([xs.ravel(), ys.ravel()]))
-    rays = np.column_stack([rays, np.ones(len(rays))])
+    return np.column_stack([rays, np.ones(len(rays))])
+
+
+def depth_of_plane(camera: CameraModel, pose: Array, half: float, wall: float) -> Array:
+    """Return the exact depth (h, w, metres) of a square sheet before a wall, a pixel a value."""
+    rays = _pixel_rays(camera)
     distance = (pose[:3, 2] @ pose[:3, 3]) / (rays @ pose[:3, 2])
     in_sheet = (rays * distance[:, np.newaxis] - pose[:3, 3]) @ pose[:3, :2]
     on_sheet = np.all(np.abs(in_sheet) < half, axis=1) & (distance > 0)
-    depth: Array = np.where(on_sheet, distance, wall).reshape(xs.shape)
+    depth: Array = np.where(on_sheet, distance, wall).reshape(camera.height, camera.width)
     return depth

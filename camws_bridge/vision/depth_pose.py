@@ -22,7 +22,7 @@ from camws_bridge.vision.geometry import mirrored, moved, transform_points
 
 # Pixels in this part of a marker are looked at: those near its edge mix with what is beside it.
 _INNER = 0.85
-_MOST_SAMPLES, _FEWEST_SAMPLES = 600, 30
+_MOST_SAMPLES, _FEWEST_SAMPLES = 500, 30
 # Of the pixels looked at, so many must have depth and agree on one plane.
 _LEAST_SHARE = 0.5
 # Neighbouring depths of a stereo camera come from overlapping windows of about this size (px).
@@ -35,6 +35,15 @@ _MOST_SCATTER = 6.0
 # corners so much, and decides between two poses by so much (3 sigma).
 _MOST_DISAGREEMENT, _MOST_COST, _DECISIVE = 9.0, 9.0, 9.0
 _ITERATIONS = 8
+# [x]x, [y]x and [z]x.
+_TURNS = np.array([[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]],
+                   [[0, -1, 0], [1, 0, 0], [0, 0, 0]]], np.float64)
+# How well corners alone know the distance of a marker, at worst.
+_DISTANCE_SIGMA, _FAR_AWAY = 0.03, 5.0
+# chi^2: a thirtieth of a sigma.
+_CONVERGED = 1e-3
+# Where the mirrored pose misses the corners by so much (px) before it is refined, it is none.
+_NOT_MIRRORED_PX = 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +76,7 @@ class DepthPose:
 def fit_plane(camera: CameraModel, depth: Array, outlines: Sequence[FloatArray],
               noise_at_1m: float) -> DepthPlane | None:
     """
-    Return the plane in which the depth inside outlines (each n x 2 px) lies.
+    Return the plane in which the depth inside markers (outlines, each 4 x 2 px) lies.
 
     ``depth`` is h x w, uint16 millimetres or float32 metres, 0 or NaN where there is none, and
     registered to the image. ``noise_at_1m`` is the standard deviation (m) of one depth at 1 m; it
@@ -107,11 +116,17 @@ def refine_by_depth(camera: CameraModel, points: FloatArray, pixels: FloatArray,
     standard deviation of ``corner_sigma_px``; ``camera_from_object`` is a pose solved from them.
     None when depth contradicts the corners: the pose without it is to be kept.
     """
+    place = camera_from_object[:3, 3]
+    expected = float(np.sqrt(place @ plane.covariance @ place + _DISTANCE_SIGMA ** 2))
+    if abs(plane.w @ place - 1) > _FAR_AWAY * expected:
+        return None
     problem = _Problem(camera, points, pixels, plane, corner_sigma_px)
-    start = [camera_from_object, problem.refine(mirrored(camera_from_object), with_depth=False)]
+    start, other = [camera_from_object], mirrored(camera_from_object)
+    if problem.corner_cost(other) < len(points) * (_NOT_MIRRORED_PX / corner_sigma_px) ** 2:
+        start.append(problem.refine(other, with_depth=False))
     least = min(problem.corner_cost(pose) for pose in start)
     solved = sorted((problem.refine(pose) for pose in start), key=problem.cost)
-    best, other = solved
+    best, other = solved[0], solved[-1]
     # A fit worse than the corners' own noise is the corners' fault, not the depth's.
     if (problem.corner_cost(best) > least + _MOST_COST
             or problem.depth_cost(best) > _MOST_DISAGREEMENT):
@@ -128,22 +143,19 @@ def refine_by_depth(camera: CameraModel, points: FloatArray, pixels: FloatArray,
 
 
 def _inner_pixels(outlines: Sequence[FloatArray], shape: tuple[int, ...]) -> Array:
-    """Return whole pixels (n x 2, x and y) well inside the outlines, evenly chosen."""
-    found = []
-    for outline in outlines:
-        centre = outline.mean(axis=0)
-        inner = centre + (outline - centre) * _INNER
-        low = np.maximum(np.floor(inner.min(0)).astype(int), 0)
-        high = np.minimum(np.ceil(inner.max(0)).astype(int) + 1, (shape[1], shape[0]))
-        if np.any(high <= low):
-            continue
-        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        cv2.fillConvexPoly(mask, np.rint((inner - low) * 16).astype(np.int32), 1, shift=4)
-        rows, columns = np.nonzero(mask)
-        found.append(np.column_stack([columns + low[0], rows + low[1]]))
-    pixels = np.concatenate(found) if found else np.zeros((0, 2), int)
-    # Every n-th of all, row by row: an n that is no divisor of the width leaves no stripes.
-    return pixels[::max(1, len(pixels) // _MOST_SAMPLES)]
+    """Return whole pixels (n x 2, x and y) of an even grid well inside the outlines."""
+    if not outlines:
+        return np.zeros((0, 2), int)
+    quads = np.array(outlines)
+    side = np.sqrt(max(map(_area, outlines))) * _INNER
+    steps = int(np.clip(np.sqrt(_MOST_SAMPLES / len(quads)), 2, max(2.0, side)))
+    along = 0.5 + _INNER * ((np.arange(steps) + 0.5) / steps - 0.5)
+    u, v = np.meshgrid(along, along)
+    shares = np.stack([(1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v], axis=-1)
+    points = np.rint(np.einsum('ijc,kcx->kijx', shares, quads)).astype(int).reshape(-1, 2)
+    inside = np.all((points >= 0) & (points < (shape[1], shape[0])), axis=1)
+    found: Array = points[inside]
+    return found
 
 
 def _metres(depth: Array) -> FloatArray:
@@ -164,8 +176,8 @@ def _robust_fit(rays: FloatArray, inverse: FloatArray, noise: float
     for _ in range(_ITERATIONS):
         if np.count_nonzero(weights > 0) < _FEWEST_SAMPLES:
             return None
-        root = np.sqrt(weights)
-        w = np.linalg.lstsq(rays * root[:, np.newaxis], inverse * root, rcond=None)[0]
+        weighted = rays * weights[:, np.newaxis]
+        w = np.linalg.solve(weighted.T @ rays + 1e-12 * np.eye(3), weighted.T @ inverse)
         residuals = inverse - rays @ w
         sigma = max(noise, 1.4826 * float(np.median(np.abs(residuals[weights > 0]))))
         # Tukey's biweight.
@@ -210,14 +222,14 @@ class _Problem:
         for _ in range(_ITERATIONS * 2):
             jacobian = self._jacobian(pose, with_depth)
             normal = jacobian.T @ jacobian
-            step = np.linalg.lstsq(normal + damping * np.diag(np.diag(normal)),
-                                   -jacobian.T @ residuals, rcond=None)[0]
+            damped = normal + np.diag(damping * np.diag(normal) + 1e-9)
+            step = np.linalg.solve(damped, -jacobian.T @ residuals)
             following = moved(pose, np.asarray(step, np.float64))
             after = self._residuals(following, with_depth)
             gain = residuals @ residuals - after @ after
             if gain > 0:
                 pose, residuals, damping = following, after, damping / 5
-                if gain < 1e-4:
+                if gain < _CONVERGED:
                     break
             else:
                 damping *= 10
@@ -252,20 +264,20 @@ class _Problem:
         zero = np.zeros_like(z)
         projection = np.stack([np.stack([1 / z, zero, -x / z ** 2], axis=-1),
                                np.stack([zero, 1 / z, -y / z ** 2], axis=-1)], axis=1)
-        turns = np.stack([-_cross_matrix(arm) for arm in arms])
+        turns = -_cross_matrices(arms)
         shifts = np.concatenate([np.broadcast_to(np.eye(3), turns.shape), turns], axis=2)
         corners = (projection @ shifts * self._focal[:, np.newaxis]).reshape(-1, 6)
         if not with_depth:
             return np.asarray(corners, np.float64)
         normal, place = pose[:3, 2], pose[:3, 3]
         distance = float(normal @ place) or 1e-6
-        turned = -_cross_matrix(normal)
+        turned = -_cross_matrices(normal)
         of_distance = np.concatenate([normal, place @ turned])
         plane = (np.hstack([np.zeros((3, 3)), turned]) / distance
                  - np.outer(normal, of_distance) / distance ** 2)
         return np.concatenate([corners, self._white @ plane])
 
 
-def _cross_matrix(v: FloatArray) -> FloatArray:
-    """Return [v]x with [v]x u = v x u."""
-    return np.array([[0.0, -v[2], v[1]], [v[2], 0.0, -v[0]], [-v[1], v[0], 0.0]])
+def _cross_matrices(vectors: FloatArray) -> FloatArray:
+    """Return [v]x (... x 3 x 3), with [v]x u = v x u, of vectors v (... x 3)."""
+    return np.asarray(np.tensordot(vectors, _TURNS, 1), np.float64)
