@@ -11,10 +11,12 @@ from camws_bridge.models import (
     Array, BoardPose, CameraModel, Detection, FloatArray, MarkerPose, TransformsSnapshot)
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.vision.boards import Board, marker_square
-from camws_bridge.vision.depth_pose import DepthPose, fit_plane, refine_by_depth
+from camws_bridge.vision.depth_pose import (
+    corner_sigma, DepthPose, fit_plane, refine_by_depth)
 from camws_bridge.vision.pose import reprojection_error
 
-# Corners are trusted no better than this (px): what the lens model leaves is in no residual.
+# Where no covariance tells more, corners are trusted no better than this (px): what the lens model
+# leaves is in no residual.
 _LEAST_SIGMA_PX = 0.15
 # Eight coordinates of a marker less the six of its pose say how far corners are off: by axis,
 # sqrt(8 / 2 / 2) of the rms distance that is left.
@@ -56,7 +58,8 @@ class _View:
     def marker(self, marker: MarkerPose, corners: FloatArray) -> MarkerPose:
         points = marker_square(marker.length)
         found = self._refine(points, corners, [corners], marker.camera_from_marker,
-                             _SIGMA_BY_ERROR * marker.reprojection_error_px)
+                             self._sigma(points, marker, marker.camera_from_marker,
+                                         _SIGMA_BY_ERROR))
         if found is None:
             return marker
         pose = found.camera_from_object
@@ -77,7 +80,7 @@ class _View:
         points = np.concatenate([board.marker_corners(found.marker_id) for found in good])
         pixels = np.concatenate([found.corners for found in good])
         found = self._refine(points, pixels, [found.corners for found in good], pose,
-                             solved.reprojection_error_px)
+                             self._sigma(points, solved, pose, 1.0))
         if found is None:
             return solved
         return replace(solved, camera_from_board=found.camera_from_object,
@@ -90,5 +93,12 @@ class _View:
         plane = fit_plane(self._camera, self._depth, outlines, self._noise)
         if plane is None:
             return None
-        return refine_by_depth(self._camera, points, pixels, pose, plane,
-                               max(sigma_px, _LEAST_SIGMA_PX))
+        return refine_by_depth(self._camera, points, pixels, pose, plane, sigma_px)
+
+    def _sigma(self, points: FloatArray, solved: MarkerPose | BoardPose, pose: FloatArray,
+               by_error: float) -> float:
+        """Return the standard deviation (px) of the corners a pose was solved from."""
+        covariance = getattr(solved, 'covariance', None)
+        if covariance is not None:
+            return corner_sigma(self._camera, points, pose, covariance)
+        return max(by_error * solved.reprojection_error_px, _LEAST_SIGMA_PX)

@@ -142,6 +142,18 @@ def refine_by_depth(camera: CameraModel, points: FloatArray, pixels: FloatArray,
     return DepthPose(best, problem.covariance(best), decided)
 
 
+def corner_sigma(camera: CameraModel, points: FloatArray, camera_from_object: FloatArray,
+                 covariance: FloatArray) -> float:
+    """
+    Return the standard deviation (px) of corners that give a pose its covariance (6x6).
+
+    Of its position alone: that of its turn may be widened for what is ambiguous.
+    """
+    jacobian = _corner_jacobian(points, camera_from_object, camera.k[[0, 1], [0, 1]])
+    unit = np.linalg.pinv(jacobian.T @ jacobian)
+    return float(np.sqrt(np.trace(covariance[:3, :3]) / np.trace(unit[:3, :3])))
+
+
 def _inner_pixels(outlines: Sequence[FloatArray], shape: tuple[int, ...]) -> Array:
     """Return whole pixels (n x 2, x and y) of an even grid well inside the outlines."""
     if not outlines:
@@ -258,17 +270,9 @@ class _Problem:
 
     def _jacobian(self, pose: FloatArray, with_depth: bool) -> FloatArray:
         """Return d residual / d (translation, rotation vector) as ``moved`` takes them."""
-        arms = self._points @ pose[:3, :3].T
-        x, y, z = (arms + pose[:3, 3]).T
-        z = np.maximum(z, 1e-3)
-        zero = np.zeros_like(z)
-        projection = np.stack([np.stack([1 / z, zero, -x / z ** 2], axis=-1),
-                               np.stack([zero, 1 / z, -y / z ** 2], axis=-1)], axis=1)
-        turns = -_cross_matrices(arms)
-        shifts = np.concatenate([np.broadcast_to(np.eye(3), turns.shape), turns], axis=2)
-        corners = (projection @ shifts * self._focal[:, np.newaxis]).reshape(-1, 6)
+        corners = _corner_jacobian(self._points, pose, self._focal)
         if not with_depth:
-            return np.asarray(corners, np.float64)
+            return corners
         normal, place = pose[:3, 2], pose[:3, 3]
         distance = float(normal @ place) or 1e-6
         turned = -_cross_matrices(normal)
@@ -276,6 +280,19 @@ class _Problem:
         plane = (np.hstack([np.zeros((3, 3)), turned]) / distance
                  - np.outer(normal, of_distance) / distance ** 2)
         return np.concatenate([corners, self._white @ plane])
+
+
+def _corner_jacobian(points: FloatArray, pose: FloatArray, focal: FloatArray) -> FloatArray:
+    """Return d pixel / d (translation, rotation vector), 2n x 6, as ``moved`` takes them."""
+    arms = points @ pose[:3, :3].T
+    x, y, z = (arms + pose[:3, 3]).T
+    z = np.maximum(z, 1e-3)
+    zero = np.zeros_like(z)
+    projection = np.stack([np.stack([1 / z, zero, -x / z ** 2], axis=-1),
+                           np.stack([zero, 1 / z, -y / z ** 2], axis=-1)], axis=1)
+    turns = -_cross_matrices(arms)
+    shifts = np.concatenate([np.broadcast_to(np.eye(3), turns.shape), turns], axis=2)
+    return np.asarray((projection @ shifts * focal[:, np.newaxis]).reshape(-1, 6), np.float64)
 
 
 def _cross_matrices(vectors: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ import pytest
 
 from camws_bridge.vision.boards import marker_square
 from camws_bridge.vision.camera import project_points
-from camws_bridge.vision.depth_pose import fit_plane, refine_by_depth
+from camws_bridge.vision.depth_pose import corner_sigma, fit_plane, refine_by_depth
 from camws_bridge.vision.geometry import difference, mirrored, transform_points
 from camws_bridge.vision.pose import solve_marker
 
@@ -176,3 +176,15 @@ def test_the_covariance_tells_how_far_the_pose_is_off():
         inside.append(error @ np.linalg.solve(found.covariance, error) < 12.6)      # 95 %, 6
     assert len(inside) > 30
     assert np.mean(inside) > 0.85
+
+
+def test_the_noise_of_corners_follows_from_the_covariance_of_their_pose():
+    pose, points = facing(0.05, -0.03, 0.4, tilt=0.6, turn=-0.3), marker_square(0.04)
+    rng, solved = np.random.default_rng(0), []
+    exact = project_points(CAMERA, transform_points(pose, points))
+    for _ in range(400):
+        found, _ = solve_marker(CAMERA, exact + 0.1 * rng.standard_normal(exact.shape), 0.04, pose)
+        solved.append(found.camera_from_object[:3, 3])
+    covariance = np.zeros((6, 6))
+    covariance[:3, :3] = np.cov(np.array(solved).T)
+    assert corner_sigma(CAMERA, points, pose, covariance) == pytest.approx(0.1, rel=0.25)
