@@ -103,14 +103,14 @@ class Detection:
     """
     One marker as seen: id and corners (4x2 float64, px), clockwise from its own top left.
 
-    Of refined corners, ``sigma`` (4) is the standard deviation of each corner's coordinates (px),
+    Of refined corners, ``covariance`` (4x2x2, px squared) is that of each corner's coordinates,
     ``edge_residual_px`` how far the points of the marker's edges are off their straight lines
     (rms; None without any edge), and ``by_edges`` how many corners are where edges meet.
     """
 
     marker_id: int
     corners: FloatArray
-    sigma: FloatArray | None = None
+    covariance: FloatArray | None = None
     edge_residual_px: float | None = None
     by_edges: int = 0
 

@@ -22,8 +22,8 @@ from camws_bridge.vision.pose import Solution
 from camws_bridge.vision.projection import by_homography, by_pose, Projection
 from camws_bridge.vision.tracking import TrackingOptions
 
-# Corners that were not refined by edges: the standard deviation of their coordinates (px).
-_SIGMA_PX = np.full(4, 0.3)
+# The covariance (px squared) of corners that were not refined by edges.
+_UNKNOWN = np.tile(0.3 ** 2 * np.eye(2), (4, 1, 1))
 # A marker not seen for so many images is forgotten.
 _REMEMBERED_IMAGES = 30
 
@@ -125,9 +125,9 @@ class ArucoService:
     def _solve_board_from(self, context: FrameContext, camera: CameraModel,
                           matched: list[Detection]) -> tuple[Solution | None, list[Detection]]:
         assert self.board is not None
-        points, pixels, sigma, of_markers = self.board.weighted_correspondences(
+        points, pixels, spread, of_markers = self.board.weighted_correspondences(
             context.gray, matched)
-        solved = pose.solve_board(camera, points, pixels, self._previous_board, sigma)
+        solved = pose.solve_board(camera, points, pixels, self._previous_board, spread)
         if solved is None or not of_markers or solved.used is None:
             return solved, matched
         # A marker counts when most of its corners do.
@@ -160,7 +160,8 @@ class ArucoService:
         solved = pose.solve_markers(
             camera, np.array([found.corners for found in singles]), np.array(sides),
             [self._memory.pose(found.marker_id) for found in singles],
-            np.array([_SIGMA_PX if found.sigma is None else found.sigma for found in singles]))
+            np.array([_UNKNOWN if found.covariance is None else found.covariance
+                      for found in singles]))
         poses, used = [], []
         for found, length, solution in zip(singles, sides, solved):
             if solution is not None:

@@ -88,8 +88,8 @@ class Board:
         """
         Return what ``correspondences`` does, and how far each point is to be trusted.
 
-        The third value (n) is the standard deviation of its coordinates (px), the fourth tells
-        whether the points are the markers' corners, four for each in order.
+        The third value (n x 2 x 2, px squared) is the covariance of its coordinates, the fourth
+        tells whether the points are the markers' corners, four for each in order.
         """
         return self._correspondences(gray, matched)
 
@@ -98,12 +98,14 @@ class Board:
         if self.charuco is not None and matched:
             points, pixels = _charuco_correspondences(self.charuco, gray, matched)
             if np.linalg.matrix_rank(points[:, :2] - points[:, :2].mean(0), 1e-6) == 2:
-                return points, pixels, np.full(len(points), _CHESSBOARD_SIGMA_PX), False
+                return points, pixels, np.tile(
+                    _CHESSBOARD_SIGMA_PX ** 2 * np.eye(2), (len(points), 1, 1)), False
         points = np.array([self.marker_corners(found.marker_id) for found in matched])
         pixels = np.array([found.corners for found in matched])
-        sigma = np.array([np.full(4, _CORNER_SIGMA_PX) if found.sigma is None else found.sigma
-                          for found in matched])
-        return points.reshape(-1, 3), pixels.reshape(-1, 2), sigma.ravel(), True
+        unknown = np.tile(_CORNER_SIGMA_PX ** 2 * np.eye(2), (4, 1, 1))
+        covariance = np.array([unknown if found.covariance is None else found.covariance
+                               for found in matched])
+        return (points.reshape(-1, 3), pixels.reshape(-1, 2), covariance.reshape(-1, 2, 2), True)
 
 
 def read_board(path: str, default_dictionary: str) -> Board:

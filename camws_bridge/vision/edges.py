@@ -38,8 +38,12 @@ _LEAST_STEP, _LEAST_CONTRAST = 0.4, 8.0
 _LEAST_SUPPORT, _LARGEST_SCATTER = 0.5, 0.5
 # Corners that move further than the larger of these (px, share of the side) were no such corners.
 _FARTHEST_PX, _FARTHEST_SHARE = 4.0, 0.12
-# The standard deviation of a coordinate of a corner, measured on rendered truth.
-_SIGMA_LEAST, _SIGMA_OF_SCATTER, _SIGMA_UNREFINED = 0.02, 0.45, 0.5
+# How far an edge's end may be off across the edge, measured on rendered truth. Its variance is
+# the sum of this much (px) squared; of what blur does to a narrow border, by its width and the
+# square of its share of the border; and of the squared scatter of the edge's points times a
+# factor, which grows for short edges. And the standard deviation of corners not given by edges.
+_SIGMA_LEAST, _SIGMA_OF_BLUR, _VARIANCE_BY_SCATTER, _SHORT_PX = 0.01, 3.0, 1.3, 30.0
+_SIGMA_UNREFINED = 0.5
 # Modules (px) and points of inner edges from which on a marker tells the edge shift.
 _LEAST_MODULE, _LEAST_INNER_POINTS = 4.0, 8
 # The edge shift (px): how large it may be before anything is known, how far it drifts from image
@@ -51,6 +55,7 @@ _COARSE, _FINE = (np.linspace(_LEFT_OUT, 1 - _LEFT_OUT, count) for count in (_AL
 _NODES = np.array([0.0, 0.15, 0.5, 0.85, 1.0])
 _ACROSS_AT = np.linspace(-1.0, 1.0, _ACROSS)
 _BETWEEN = ((_ACROSS_AT[1:] + _ACROSS_AT[:-1]) / 2).astype(np.float32)
+_BETWEEN_SQUARED = _BETWEEN ** 2
 _NEXT = np.array([1, 2, 3, 0])
 _PREVIOUS = np.array([3, 0, 1, 2])
 # OpenCV's type stubs do not know that two maps may be one of two channels.
@@ -62,14 +67,14 @@ class RefinedCorners:
     """
     The corners of n markers, and how far they are to be trusted.
 
-    ``corners`` is n x 4 x 2 (px of the image, lens included), ``sigma`` n x 4 the standard
-    deviation of each corner's coordinates (px). ``by_edges`` (n x 4, bool) tells which corners
+    ``corners`` is n x 4 x 2 (px of the image, lens included), ``covariance`` n x 4 x 2 x 2 (px
+    squared) that of each corner's coordinates. ``by_edges`` (n x 4, bool) tells which corners
     are intersections of fitted edges; the others fall back. ``residual`` (n) is the root mean
     square distance (px) of the edges' points from their lines, NaN without any edge.
     """
 
     corners: FloatArray
-    sigma: FloatArray
+    covariance: FloatArray
     by_edges: Array
     residual: FloatArray
 
@@ -124,6 +129,7 @@ class _Edges:
     ends: FloatArray
     good: Array             # n x 4
     scatter: FloatArray     # n x 4, px
+    width: FloatArray       # n x 4, px: the standard deviation of the step from black to white
 
 
 @cache
@@ -147,7 +153,8 @@ def refine_corners(gray: Array, corners: FloatArray, camera: CameraModel | None 
     """
     corners = np.asarray(corners, np.float64).reshape(-1, 4, 2)
     if not len(corners):
-        return RefinedCorners(corners, np.zeros((0, 4)), np.zeros((0, 4), bool), np.zeros(0))
+        return RefinedCorners(corners, np.zeros((0, 4, 2, 2)), np.zeros((0, 4), bool),
+                              np.zeros(0))
     lens = _Lens(camera)
     start = lens.undistort(corners)
     usable = np.isfinite(start).all(axis=(1, 2))
@@ -159,7 +166,7 @@ def refine_corners(gray: Array, corners: FloatArray, camera: CameraModel | None 
     edges = _fit(gray, lens, start, reach, _COARSE, 0.0)
     reach = np.minimum(reach, _REACH_MOST)
     edges = _fit(gray, lens, _intersect(edges, start), reach, _FINE, shift)
-    refined = _checked(lens, corners, start, edges)
+    refined = _checked(lens, corners, start, edges, modules)
     return _with_subpix(gray, refined) if fall_back and not refined.by_edges.all() else refined
 
 
@@ -194,7 +201,7 @@ def measure_shift(gray: Array, corners: FloatArray, camera: CameraModel | None, 
     step = ahead - pixels
     step /= np.sqrt(np.sum(step ** 2, axis=-1, keepdims=True))
     reach = np.minimum(module[large] * _REACH_MODULES, _REACH_MOST)
-    offset, weight = _edge_points(gray, pixels, step, reach)
+    offset, weight, _ = _edge_points(gray, pixels, step, reach)
     for row, index in enumerate(np.flatnonzero(large)):
         seen = offset[row][weight[row] > 0]
         if len(seen) >= _LEAST_INNER_POINTS:
@@ -252,7 +259,7 @@ def _fit(gray: Array, lens: _Lens, quads: FloatArray, reach: FloatArray, shares:
     # Outwards, since corners go clockwise and y goes down.
     normals = along[..., ::-1] * (1.0, -1.0) / length[..., None]
     pixels, step, scale = lens.step_across(quads, along, normals, shares)
-    offset, weight = _edge_points(gray, pixels, step, reach)
+    offset, weight, width = _edge_points(gray, pixels, step, reach)
     offset = (offset + shift) / scale
     at, tilt, support, scatter = _lines(shares - 0.5, offset, weight)
     good = (support >= _LEAST_SUPPORT) & (scatter <= _LARGEST_SCATTER)
@@ -260,12 +267,16 @@ def _fit(gray: Array, lens: _Lens, quads: FloatArray, reach: FloatArray, shares:
     at, tilt = np.where(good, at, 0.0), np.where(good, tilt, 0.0)
     starts = quads + (at - tilt / 2)[..., None] * normals
     ends = quads[:, _NEXT] + (at + tilt / 2)[..., None] * normals
-    return _Edges(starts, ends, good, scatter)
+    return _Edges(starts, ends, good, scatter, width)
 
 
 def _edge_points(gray: Array, pixels: FloatArray, step: FloatArray, reach: FloatArray
-                 ) -> tuple[FloatArray, FloatArray]:
-    """Return how far (px) along ``step`` the edge is met, and the weight of each point."""
+                 ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """
+    Return how far (px) along ``step`` the edge is met, and the weight of each point.
+
+    The third value (n x 4, px) is the standard deviation of the step from black to white.
+    """
     profiles, inside = _profiles(gray, pixels, step, reach)
     gradient = _smoothing(profiles.shape[2]) @ np.diff(profiles, axis=-1)
     # Dark inside, bright outside; the other way round for an inverted marker.
@@ -286,7 +297,9 @@ def _edge_points(gray: Array, pixels: FloatArray, step: FloatArray, reach: Float
     weight = (height > _LEAST_STEP * np.minimum(typical, 255)) & (height > _LEAST_CONTRAST)
     weight &= inside & (np.abs(centre[..., 0]) < 0.8)
     offset = centre[..., 0] * reach[:, None, None]
-    return offset.astype(np.float64), weight.astype(np.float64)
+    second = (window @ _BETWEEN_SQUARED) / mass[..., 0] - centre[..., 0] ** 2
+    width = np.sqrt(np.maximum(second.mean(axis=-1), 0)) * reach[:, None]
+    return offset.astype(np.float64), weight.astype(np.float64), width.astype(np.float64)
 
 
 @cache
@@ -351,8 +364,8 @@ def _intersect(edges: _Edges, otherwise: FloatArray) -> FloatArray:
     return np.where(parallel[..., None], otherwise, start + share[..., None] * before)
 
 
-def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges
-             ) -> RefinedCorners:
+def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges,
+             modules: int) -> RefinedCorners:
     """Keep intersections that the edges support; others stay as they were."""
     met = _intersect(edges, start)
     sides = _sides(corners)
@@ -364,11 +377,38 @@ def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges
     squared = np.where(edges.good, edges.scatter ** 2, 0.0)
     count = edges.good.sum(axis=1)
     residual = np.where(count > 0, np.sqrt(squared.sum(axis=1) / np.maximum(count, 1)), np.nan)
-    # A corner is as good as the worse of its two edges.
-    scatter = np.maximum(edges.scatter, edges.scatter[:, _PREVIOUS])
-    sigma = np.sqrt(_SIGMA_LEAST ** 2 + (_SIGMA_OF_SCATTER * scatter) ** 2)
-    return RefinedCorners(np.where(by_edges[..., None], found, corners),
-                          np.where(by_edges, sigma, _SIGMA_UNREFINED), by_edges, residual)
+    refined = np.where(by_edges[..., None], found, corners)
+    covariance = np.where(by_edges[..., None, None], _covariance(refined, edges, modules),
+                          _SIGMA_UNREFINED ** 2 * np.eye(2))
+    return RefinedCorners(refined, covariance, by_edges, residual)
+
+
+def _covariance(corners: FloatArray, edges: _Edges, modules: int) -> FloatArray:
+    """
+    Return the covariances (n x 4 x 2 x 2, px squared) of corners where two edges meet.
+
+    An edge says where a corner is across itself, so that both say it all where they are square to
+    each other, and less along the bisector of an acute angle: N^-1 S N^-T with the edges' normals
+    N and their variances S.
+    """
+    along = corners[:, _NEXT] - corners
+    length = np.sqrt(np.sum(along ** 2, axis=-1)) + 1e-9
+    normals = along[..., ::-1] * (1.0, -1.0) / length[..., None]
+    # The border's other edge comes near where the step is wide.
+    border = (length[:, _PREVIOUS] + length[:, _NEXT]) / (2 * modules)
+    blurred = _SIGMA_OF_BLUR * edges.width * (edges.width / border) ** 2
+    variance = _SIGMA_LEAST ** 2 + blurred ** 2 + (
+        _VARIANCE_BY_SCATTER * edges.scatter ** 2 * (1 + _SHORT_PX / length))
+    first, second = normals[:, _PREVIOUS], normals
+    cross = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
+    cross = np.where(np.abs(cross) < 0.05, 0.05, cross)
+    # Where one line moves across itself, the corner slides along the other.
+    slides = (second[..., ::-1] * (1.0, -1.0), first[..., ::-1] * (-1.0, 1.0))
+    covariance = np.zeros((*corners.shape, 2))
+    for slide, own in zip(slides, (variance[:, _PREVIOUS], variance)):
+        slide = slide / cross[..., None]
+        covariance += own[..., None, None] * slide[..., :, None] * slide[..., None, :]
+    return covariance
 
 
 def _with_subpix(gray: Array, refined: RefinedCorners) -> RefinedCorners:

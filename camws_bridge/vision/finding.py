@@ -61,7 +61,7 @@ class MarkerFinder:
 
         searched = self._tracker.searched
         found = self._tracker.detect(gray, follow)
-        raw = [index for index, detection in enumerate(found) if detection.sigma is None]
+        raw = [index for index, detection in enumerate(found) if detection.covariance is None]
         refined = list(found)
         for index, detection in zip(raw, self._refine(gray, camera, [found[i] for i in raw])):
             refined[index] = detection
@@ -104,7 +104,7 @@ class MarkerFinder:
 
 def _with_corners(found: Sequence[Detection], fit: RefinedCorners) -> list[Detection]:
     counts = fit.by_edges.sum(axis=1)
-    return [replace(detection, corners=fit.corners[index], sigma=fit.sigma[index],
+    return [replace(detection, corners=fit.corners[index], covariance=fit.covariance[index],
                     edge_residual_px=float(fit.residual[index]) if counts[index] else None,
                     by_edges=int(counts[index]))
             for index, detection in enumerate(found)]

@@ -91,29 +91,27 @@ class _Fit:
 
 
 def solve_marker(camera: CameraModel, corners: FloatArray, length: float,
-                 previous: FloatArray | None = None, sigma: FloatArray | None = None
+                 previous: FloatArray | None = None, covariance: FloatArray | None = None
                  ) -> Solution | None:
     """Return the pose of one square marker (see ``solve_markers``); None when there is none."""
     return solve_markers(camera, np.asarray(corners)[None], np.array([length]), [previous],
-                         None if sigma is None else sigma[None])[0]
+                         None if covariance is None else covariance[None])[0]
 
 
 def solve_markers(camera: CameraModel, corners: FloatArray, lengths: FloatArray,
                   previous: Sequence[FloatArray | None] | None = None,
-                  sigma: FloatArray | None = None) -> list[Solution | None]:
+                  covariance: FloatArray | None = None) -> list[Solution | None]:
     """
     Return the poses of n square markers, each by itself.
 
     ``corners`` is n x 4 x 2 px from each marker's top left, clockwise; ``lengths`` (n) the sides
-    in metres; ``sigma`` (n x 4) the standard deviations of the corners' coordinates (px). Where
-    the two poses that a small or frontal square allows cannot be told apart, the one nearer
-    ``previous`` (4x4) is kept. None where no pose explains the corners.
+    in metres; ``covariance`` (n x 4 x 2 x 2, px squared) that of each corner. Where the two poses
+    that a small or frontal square allows cannot be told apart, the one nearer ``previous`` (4x4)
+    is kept. None where no pose explains the corners.
     """
     count = len(corners)
     if not count:
         return []
-    if sigma is None:
-        sigma = np.full((count, 4), _CORNER_SIGMA_PX)
     corners = np.asarray(corners, np.float64)
     rays = undistort_points(camera, corners.reshape(-1, 2)).reshape(count, 4, 2)
     solutions: list[Solution | None] = [None] * count
@@ -123,7 +121,8 @@ def solve_markers(camera: CameraModel, corners: FloatArray, lengths: FloatArray,
         if not len(chosen):
             return solutions
         points = np.array([marker_square(length) for length in np.asarray(lengths)[chosen]])
-        whiten = _whitening(camera, rays[chosen].reshape(-1, 2), sigma[chosen].ravel())
+        whiten = _whitening(camera, rays[chosen].reshape(-1, 2),
+                            None if covariance is None else covariance[chosen])
         seen = _Seen(*(np.repeat(values, 2, axis=0) for values in (
             points, rays[chosen], whiten.reshape(-1, 4, 2, 2))))
         fit = _refine(seen, rotations[chosen].reshape(-1, 3, 3),
@@ -139,35 +138,34 @@ def solve_markers(camera: CameraModel, corners: FloatArray, lengths: FloatArray,
 
 
 def solve_board(camera: CameraModel, points: FloatArray, pixels: FloatArray,
-                previous: FloatArray | None = None, sigma: FloatArray | None = None
+                previous: FloatArray | None = None, covariance: FloatArray | None = None
                 ) -> Solution | None:
     """
     Return the pose of a board, solved from all corners that agree.
 
-    ``points`` is n x 3 (metres), ``pixels`` n x 2, ``sigma`` (n) the standard deviations of their
-    coordinates (px). None with fewer than four points, or when no pose in front of the camera
+    ``points`` is n x 3 (metres), ``pixels`` n x 2, ``covariance`` (n x 2 x 2) that of each pixel
+    (px squared). None with fewer than four points, or when no pose in front of the camera
     explains at least half of them. A flat board has two branches as a marker has; ``previous`` as
     in ``solve_markers``.
     """
     if len(points) < 4:
         return None
     points, pixels = np.asarray(points, np.float64), np.asarray(pixels, np.float64)
-    sigma = np.full(len(points), _CORNER_SIGMA_PX) if sigma is None else np.asarray(sigma)
     rays = undistort_points(camera, pixels)
     if not np.all(np.isfinite(rays)):
         return None
     with np.errstate(all='ignore'):
-        whiten = _whitening(camera, rays, sigma)
+        whiten = _whitening(camera, rays, covariance)
         seen = _Seen(points[None], rays[None], whiten[None])
         used = np.ones(len(points), bool)
         solution = None
         start = _sqpnp(points, rays)
         if start is not None:
-            solution = _solve_robustly(camera, seen, pixels, sigma, start, used, previous)
+            solution = _solve_robustly(camera, seen, pixels, start, used, previous)
         if solution is None:
             start, used = _ransac(camera, points, rays)
             if start is not None:
-                solution = _solve_robustly(camera, seen, pixels, sigma, start, used, previous)
+                solution = _solve_robustly(camera, seen, pixels, start, used, previous)
     return solution
 
 
@@ -178,9 +176,8 @@ def reprojection_error(camera: CameraModel, camera_from_object: FloatArray, poin
     return float(np.sqrt(np.mean(np.sum((expected - pixels) ** 2, axis=1))))
 
 
-def _solve_robustly(camera: CameraModel, seen: _Seen, pixels: FloatArray, sigma: FloatArray,
-                    start: FloatArray, used: Array, previous: FloatArray | None
-                    ) -> Solution | None:
+def _solve_robustly(camera: CameraModel, seen: _Seen, pixels: FloatArray, start: FloatArray,
+                    used: Array, previous: FloatArray | None) -> Solution | None:
     """Refine a board's pose and its other branch, leaving out corners that disagree."""
     points = seen.points[0]
     starts = np.array([start, *_other_branch(points, start)])
@@ -196,7 +193,8 @@ def _solve_robustly(camera: CameraModel, seen: _Seen, pixels: FloatArray, sigma:
         distance = np.sqrt(np.sum(residual ** 2, axis=-1))
         # Corners may all be worse than they claim: Rayleigh's median is 1.177 sigma.
         scale = max(1.0, float(np.median(distance[used])) / 1.177)
-        agree = (distance < _OUTLIER_SIGMA * scale) | (distance * sigma < _NO_OUTLIER_PX)
+        off = _distances(camera, points, fit, best, pixels)
+        agree = (distance < _OUTLIER_SIGMA * scale) | (off < _NO_OUTLIER_PX)
         if agree.sum() < max(4, _LEAST_INLIERS * len(points)):
             return None
         if np.array_equal(agree, used):
@@ -379,7 +377,18 @@ def _errors(camera: CameraModel, seen: _Seen, fit: _Fit, pixels: FloatArray
     return np.where(visible, errors, np.inf), visible
 
 
-def _whitening(camera: CameraModel, rays: FloatArray, sigma: FloatArray) -> FloatArray:
+def _distances(camera: CameraModel, points: FloatArray, fit: _Fit, branch: int,
+               pixels: FloatArray) -> FloatArray:
+    """Return how far (n, px) points are from where they were seen; infinite behind the camera."""
+    in_camera = points @ fit.rotations[branch].T + fit.translations[branch]
+    behind = ~(in_camera[:, 2] > 1e-6)
+    expected = project_points(camera, np.where(behind[:, None], (0.0, 0.0, 1.0), in_camera))
+    distances = np.where(behind, np.inf, np.linalg.norm(expected - pixels, axis=1))
+    return np.asarray(distances, np.float64)
+
+
+def _whitening(camera: CameraModel, rays: FloatArray, covariance: FloatArray | None
+               ) -> FloatArray:
     """Return (n x 2 x 2) what takes small steps of rays to standard deviations of pixels."""
     whiten = np.zeros((len(rays), 2, 2))
     if camera.is_distorted:
@@ -392,7 +401,15 @@ def _whitening(camera: CameraModel, rays: FloatArray, sigma: FloatArray) -> Floa
         whiten[:, :, 0], whiten[:, :, 1] = (right - at) / step, (below - at) / step
     else:
         whiten[:, 0, 0], whiten[:, 1, 1] = camera.k[0, 0], camera.k[1, 1]
-    return whiten / np.reshape(sigma, (-1, 1, 1))
+    if covariance is None:
+        return whiten / _CORNER_SIGMA_PX
+    # Of a covariance L L', the inverse of L takes errors to standard deviations.
+    spread = np.reshape(covariance, (-1, 2, 2))
+    a = np.sqrt(spread[:, 0, 0])
+    b = spread[:, 1, 0] / a
+    c = np.sqrt(np.maximum(spread[:, 1, 1] - b * b, 1e-12))
+    first = whiten[:, 0] / a[:, None]
+    return np.stack([first, (whiten[:, 1] - b[:, None] * first) / c[:, None]], axis=1)
 
 
 def _ippe(rays: FloatArray, lengths: FloatArray) -> tuple[FloatArray, FloatArray, Array]:
