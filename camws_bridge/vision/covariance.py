@@ -8,8 +8,8 @@ transforms (Barfoot 2017, "State Estimation for Robotics", chapter 7).
 """
 from __future__ import annotations
 
-import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from camws_bridge.models import FloatArray
 
@@ -53,8 +53,9 @@ def of_product(a: FloatArray, covariance_a: FloatArray | None, b: FloatArray,
 
 def difference(pose: FloatArray, other: FloatArray) -> FloatArray:
     """Return the step (6: v, w) that takes ``pose`` to ``other``: what a covariance is of."""
-    turn = cv2.Rodrigues(other[:3, :3] @ pose[:3, :3].T)[0]
-    return np.concatenate([other[:3, 3] - pose[:3, 3], np.ravel(turn)]).astype(float)
+    # Not cv2.Rodrigues, which takes small turns for none.
+    turn = Rotation.from_matrix(other[:3, :3] @ pose[:3, :3].T).as_rotvec()
+    return np.concatenate([other[:3, 3] - pose[:3, 3], turn])
 
 
 def position_ellipsoid(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:

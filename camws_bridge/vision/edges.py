@@ -163,10 +163,12 @@ def refine_corners(gray: Array, corners: FloatArray, camera: CameraModel | None 
         lens, start = _Lens(None), corners
     module = _sides(corners).min(axis=1) / modules
     reach = np.clip(module * _REACH_MODULES, _REACH_LEAST, reach_px)
-    edges = _fit(gray, lens, start, reach, _COARSE, 0.0)
-    reach = np.minimum(reach, _REACH_MOST)
-    edges = _fit(gray, lens, _intersect(edges, start), reach, _FINE, shift)
-    refined = _checked(lens, corners, start, edges, modules)
+    # Corners that are none give numbers that are none, which are sorted out in the end.
+    with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+        edges = _fit(gray, lens, start, reach, _COARSE, 0.0)
+        reach = np.minimum(reach, _REACH_MOST)
+        edges = _fit(gray, lens, _intersect(edges, start), reach, _FINE, shift)
+        refined = _checked(lens, corners, start, edges, modules)
     return _with_subpix(gray, refined) if fall_back and not refined.by_edges.all() else refined
 
 
