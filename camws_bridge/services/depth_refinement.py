@@ -1,7 +1,6 @@
 """Poses of a frame, refined by the depth image that belongs to it."""
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,15 +36,14 @@ def refine_poses(context: FrameContext, board: Board | None, snapshot: Transform
             or frame.depth.shape != (frame.height, frame.width)):
         return snapshot
     view = _View(frame.camera, frame.depth, settings.noise_at_1m)
-    counts = Counter(marker.marker_id for marker in snapshot.seen)
-    corners = {marker.marker_id: marker.corners for marker in snapshot.seen
-               if counts[marker.marker_id] == 1}
+    used = [marker for marker in snapshot.seen if marker.used]
+    corners = {marker.marker_id: marker.corners for marker in used}
     markers = tuple(view.marker(marker, corners[marker.marker_id])
                     if marker.marker_id in corners else marker for marker in snapshot.markers)
     solved = snapshot.board
     if solved is not None and board is not None:
         solved = view.board(board, solved, board.match(
-            [Detection(marker.marker_id, marker.corners) for marker in snapshot.seen]))
+            [Detection(marker.marker_id, marker.corners) for marker in used]))
     return replace(snapshot, markers=markers, board=solved)
 
 
@@ -65,6 +63,8 @@ class _View:
         pose = found.camera_from_object
         return replace(
             marker, camera_from_marker=pose, ambiguous=marker.ambiguous and not found.decided,
+            covariance=found.covariance,
+            error_ratio=None if found.decided else marker.error_ratio,
             reprojection_error_px=reprojection_error(self._camera, pose, points, corners))
 
     def board(self, board: Board, solved: BoardPose, matched: Sequence[Detection]) -> BoardPose:
@@ -85,6 +85,8 @@ class _View:
             return solved
         return replace(solved, camera_from_board=found.camera_from_object,
                        ambiguous=solved.ambiguous and not found.decided,
+                       covariance=found.covariance,
+                       error_ratio=None if found.decided else solved.error_ratio,
                        reprojection_error_px=reprojection_error(
                            self._camera, found.camera_from_object, points, pixels))
 
@@ -98,7 +100,6 @@ class _View:
     def _sigma(self, points: FloatArray, solved: MarkerPose | BoardPose, pose: FloatArray,
                by_error: float) -> float:
         """Return the standard deviation (px) of the corners a pose was solved from."""
-        covariance = getattr(solved, 'covariance', None)
-        if covariance is not None:
-            return corner_sigma(self._camera, points, pose, covariance)
+        if solved.covariance is not None:
+            return corner_sigma(self._camera, points, pose, solved.covariance)
         return max(by_error * solved.reprojection_error_px, _LEAST_SIGMA_PX)

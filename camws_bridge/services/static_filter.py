@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from camws_bridge.models import (
-    BoardPose, CameraModel, Detection, FloatArray, MarkerPose, Stamp, StaticPose,
-    TransformsSnapshot)
+    CameraModel, Detection, FloatArray, Stamp, StaticPose, TransformsSnapshot)
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.settings import parse_marker_ids, StaticSettings
 from camws_bridge.vision.boards import Board, marker_square
@@ -61,13 +60,13 @@ class StaticFilter:
         if not self._settings.board or board is None or seen is None:
             return snapshot
         matched = board.match([Detection(marker.marker_id, marker.corners)
-                               for marker in snapshot.seen])
+                               for marker in snapshot.seen if marker.used])
         if not matched:
             return snapshot
         points = np.concatenate([board.marker_corners(found.marker_id) for found in matched])
         pixels = np.concatenate([found.corners for found in matched])
         pose = self._still_of(_BOARD).add(snapshot.stamp, _observation(
-            camera, np.eye(4), points, pixels, seen.camera_from_board, _covariance(seen)))
+            camera, np.eye(4), points, pixels, seen.camera_from_board, seen.covariance))
         return snapshot if pose is None else replace(
             snapshot, board=replace(seen, camera_from_board=pose, ambiguous=False))
 
@@ -77,13 +76,13 @@ class StaticFilter:
         if not self._settings.markers or parent is None:
             return snapshot
         ids = parse_marker_ids(self._settings.markers)
-        corners = {marker.marker_id: marker.corners for marker in snapshot.seen}
+        corners = {marker.marker_id: marker.corners for marker in snapshot.seen if marker.used}
         markers = []
         for seen in snapshot.markers:
             if ids is None or seen.marker_id in ids:
                 pose = self._still_of(seen.marker_id).add(snapshot.stamp, _observation(
                     camera, parent, marker_square(seen.length), corners[seen.marker_id],
-                    seen.camera_from_marker, _covariance(seen)))
+                    seen.camera_from_marker, seen.covariance))
                 if pose is not None:
                     seen = replace(seen, camera_from_marker=parent @ pose, ambiguous=False)
             markers.append(seen)
@@ -192,8 +191,3 @@ def _observation(camera: CameraModel, parent: FloatArray, points: FloatArray, pi
                  pose: FloatArray, covariance: FloatArray | None) -> Observation:
     focal = float(camera.k[0, 0] + camera.k[1, 1]) / 2
     return Observation(parent, points, undistort_points(camera, pixels), focal, pose, covariance)
-
-
-def _covariance(pose: BoardPose | MarkerPose) -> FloatArray | None:
-    found: FloatArray | None = getattr(pose, 'covariance', None)
-    return found

@@ -6,6 +6,7 @@ from builders import (
 import numpy as np
 import pytest
 
+from camws_bridge.models import Detection, MarkerPose
 from camws_bridge.services.depth_refinement import refine_poses
 from camws_bridge.vision.boards import make_board
 from camws_bridge.vision.geometry import difference, mirrored
@@ -125,7 +126,8 @@ def test_the_next_image_begins_with_what_depth_has_told():
     gray, depth, truth = small_marker(0.25, 3)
     values = {'markers__length_m': SMALL, 'detector__min_perimeter_px': 30.0}
     aruco = make_aruco()
-    aruco._previous = {7: mirrored(truth)}
+    wrong = MarkerPose(7, SMALL, mirrored(truth), 0.1, True)
+    aruco._memory.take([Detection(7, np.zeros((4, 2)))], [wrong])
     wrong, = analyse(gray, None, aruco=aruco, **values).markers
     assert difference(wrong.camera_from_marker, truth)[1] > 0.2
     for given in (depth, None):

@@ -43,7 +43,7 @@ def trials():
         pixels = pixels + CORNER_NOISE * rng.standard_normal((4, 2))
         solved = solve_marker(CAMERA, pixels, SMALL)
         if solved is not None:
-            yield Trial(truth, pixels, solved[0].camera_from_object,
+            yield Trial(truth, pixels, solved.camera_from_object,
                         depth_of_plane(CAMERA, truth, 0.8 * SMALL, WALL), rng)
 
 
@@ -183,7 +183,7 @@ def test_the_noise_of_corners_follows_from_the_covariance_of_their_pose():
     rng, solved = np.random.default_rng(0), []
     exact = project_points(CAMERA, transform_points(pose, points))
     for _ in range(400):
-        found, _ = solve_marker(CAMERA, exact + 0.1 * rng.standard_normal(exact.shape), 0.04, pose)
+        found = solve_marker(CAMERA, exact + 0.1 * rng.standard_normal(exact.shape), 0.04, pose)
         solved.append(found.camera_from_object[:3, 3])
     covariance = np.zeros((6, 6))
     covariance[:3, :3] = np.cov(np.array(solved).T)
