@@ -11,7 +11,7 @@ from camws_bridge.models import (
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.vision.boards import Board, marker_square
 from camws_bridge.vision.depth_pose import (
-    corner_sigma, DepthPose, fit_plane, refine_by_depth)
+    corner_sigma, DepthPose, fit_plane, fuse_with_depth, refine_by_depth)
 from camws_bridge.vision.pose import reprojection_error
 
 # Where no covariance tells more, corners are trusted no better than this (px): what the lens model
@@ -55,9 +55,8 @@ class _View:
 
     def marker(self, marker: MarkerPose, corners: FloatArray) -> MarkerPose:
         points = marker_square(marker.length)
-        found = self._refine(points, corners, [corners], marker.camera_from_marker,
-                             self._sigma(points, marker, marker.camera_from_marker,
-                                         _SIGMA_BY_ERROR))
+        found = self._refine(points, corners, [corners], marker, marker.camera_from_marker,
+                             _SIGMA_BY_ERROR)
         if found is None:
             return marker
         pose = found.camera_from_object
@@ -79,8 +78,7 @@ class _View:
             return solved
         points = np.concatenate([board.marker_corners(found.marker_id) for found in good])
         pixels = np.concatenate([found.corners for found in good])
-        found = self._refine(points, pixels, [found.corners for found in good], pose,
-                             self._sigma(points, solved, pose, 1.0))
+        found = self._refine(points, pixels, [found.corners for found in good], solved, pose, 1.0)
         if found is None:
             return solved
         return replace(solved, camera_from_board=found.camera_from_object,
@@ -91,15 +89,16 @@ class _View:
                            self._camera, found.camera_from_object, points, pixels))
 
     def _refine(self, points: FloatArray, pixels: FloatArray, outlines: Sequence[FloatArray],
-                pose: FloatArray, sigma_px: float) -> DepthPose | None:
+                solved: MarkerPose | BoardPose, pose: FloatArray, sigma_by_error: float
+                ) -> DepthPose | None:
         plane = fit_plane(self._camera, self._depth, outlines, self._noise)
         if plane is None:
             return None
-        return refine_by_depth(self._camera, points, pixels, pose, plane, sigma_px)
-
-    def _sigma(self, points: FloatArray, solved: MarkerPose | BoardPose, pose: FloatArray,
-               by_error: float) -> float:
-        """Return the standard deviation (px) of the corners a pose was solved from."""
-        if solved.covariance is not None:
-            return corner_sigma(self._camera, points, pose, solved.covariance)
-        return max(by_error * solved.reprojection_error_px, _LEAST_SIGMA_PX)
+        covariance = solved.covariance
+        if covariance is None:
+            sigma = max(sigma_by_error * solved.reprojection_error_px, _LEAST_SIGMA_PX)
+        elif not solved.ambiguous:
+            return fuse_with_depth(pose, covariance, plane)
+        else:
+            sigma = corner_sigma(self._camera, points, pose, covariance)
+        return refine_by_depth(self._camera, points, pixels, pose, plane, sigma)

@@ -142,6 +142,31 @@ def refine_by_depth(camera: CameraModel, points: FloatArray, pixels: FloatArray,
     return DepthPose(best, problem.covariance(best), decided)
 
 
+def fuse_with_depth(camera_from_object: FloatArray, covariance: FloatArray, plane: DepthPlane
+                    ) -> DepthPose | None:
+    """
+    Return a pose that is no longer in doubt, and its covariance (6x6), corrected by depth.
+
+    One step of a Kalman filter: the pose moves only as far as depth knows better. None when depth
+    contradicts it.
+    """
+    normal, place = camera_from_object[:3, 2], camera_from_object[:3, 3]
+    if abs(float(normal @ place)) < 1e-6:
+        return None
+    missed = plane.w - normal / (normal @ place)
+    jacobian = _plane_jacobian(camera_from_object)
+    expected = jacobian @ covariance @ jacobian.T + plane.covariance
+    if missed @ np.linalg.solve(expected, missed) > _MOST_DISAGREEMENT:
+        return None
+    gain = np.linalg.solve(expected, jacobian @ covariance).T
+    # Joseph's form, which stays symmetric and positive.
+    kept = np.eye(6) - gain @ jacobian
+    return DepthPose(
+        moved(camera_from_object, gain @ missed),
+        np.asarray(kept @ covariance @ kept.T + gain @ plane.covariance @ gain.T, np.float64),
+        True)
+
+
 def corner_sigma(camera: CameraModel, points: FloatArray, camera_from_object: FloatArray,
                  covariance: FloatArray) -> float:
     """
@@ -273,13 +298,17 @@ class _Problem:
         corners = _corner_jacobian(self._points, pose, self._focal)
         if not with_depth:
             return corners
-        normal, place = pose[:3, 2], pose[:3, 3]
-        distance = float(normal @ place) or 1e-6
-        turned = -_cross_matrices(normal)
-        of_distance = np.concatenate([normal, place @ turned])
-        plane = (np.hstack([np.zeros((3, 3)), turned]) / distance
-                 - np.outer(normal, of_distance) / distance ** 2)
-        return np.concatenate([corners, self._white @ plane])
+        return np.concatenate([corners, self._white @ _plane_jacobian(pose)])
+
+
+def _plane_jacobian(pose: FloatArray) -> FloatArray:
+    """Return d w / d (translation, rotation vector), 3 x 6, of w = n / (n . t)."""
+    normal, place = pose[:3, 2], pose[:3, 3]
+    distance = float(normal @ place) or 1e-6
+    turned = -_cross_matrices(normal)
+    of_distance = np.concatenate([normal, place @ turned])
+    return np.asarray(np.hstack([np.zeros((3, 3)), turned]) / distance
+                      - np.outer(normal, of_distance) / distance ** 2, np.float64)
 
 
 def _corner_jacobian(points: FloatArray, pose: FloatArray, focal: FloatArray) -> FloatArray:

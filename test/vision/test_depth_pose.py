@@ -7,8 +7,9 @@ import pytest
 
 from camws_bridge.vision.boards import marker_square
 from camws_bridge.vision.camera import project_points
-from camws_bridge.vision.depth_pose import corner_sigma, fit_plane, refine_by_depth
-from camws_bridge.vision.geometry import difference, mirrored, transform_points
+from camws_bridge.vision.depth_pose import (
+    corner_sigma, fit_plane, fuse_with_depth, refine_by_depth)
+from camws_bridge.vision.geometry import difference, mirrored, moved, transform_points
 from camws_bridge.vision.pose import solve_marker
 
 CAMERA = make_camera()
@@ -188,3 +189,52 @@ def test_the_noise_of_corners_follows_from_the_covariance_of_their_pose():
     covariance = np.zeros((6, 6))
     covariance[:3, :3] = np.cov(np.array(solved).T)
     assert corner_sigma(CAMERA, points, pose, covariance) == pytest.approx(0.1, rel=0.25)
+
+
+def distance_and_tilt(a, b):
+    """Return how far two poses are apart, and their normals: turns about them no depth shows."""
+    return np.linalg.norm(a[:3, 3] - b[:3, 3]), np.arccos(min(1.0, a[:3, 2] @ b[:3, 2]))
+
+
+def fused(prior_sigma, plane_of):
+    """Return median errors before and after, and how often depth was used."""
+    rng, before, after, used = np.random.default_rng(3), [], [], 0
+    covariance = np.diag(np.repeat(np.square(prior_sigma), 3))
+    for trial in TRIALS:
+        prior = moved(trial.truth, rng.multivariate_normal(np.zeros(6), covariance))
+        found = fuse_with_depth(prior, covariance, plane_of(trial))
+        used += found is not None
+        before.append(distance_and_tilt(prior, trial.truth))
+        after.append(distance_and_tilt(found.camera_from_object if found else prior, trial.truth))
+    return np.median(before, axis=0), np.median(after, axis=0), used
+
+
+def exact_plane(trial):
+    return fit_plane(CAMERA, millimetres(trial.sensed()), [trial.pixels], NOISE)
+
+
+def test_a_pose_in_no_doubt_moves_as_far_as_depth_knows_better():
+    before, after, used = fused((0.001, 0.06), exact_plane)
+    assert used > 0.9 * len(TRIALS)
+    assert after[1] < 0.7 * before[1] and after[0] < 1.05 * before[0]
+    before, after, used = fused((0.00002, 0.0005), exact_plane)
+    assert used > 0.9 * len(TRIALS)
+    np.testing.assert_allclose(after, before, rtol=0.05)
+
+
+def test_a_pose_in_no_doubt_is_not_moved_by_depth_that_contradicts_it():
+    def other_tilt(trial):
+        depth = depth_of_plane(CAMERA, mirrored(trial.truth), 0.8 * SMALL, WALL)
+        return fit_plane(CAMERA, millimetres(trial.sensed(depth)), [trial.pixels], NOISE)
+    before, after, used = fused((0.0005, 0.01), other_tilt)
+    assert used < 0.2 * len(TRIALS)
+    np.testing.assert_allclose(after, before, rtol=0.1)
+
+
+def test_fusing_makes_the_covariance_smaller_and_keeps_it_one():
+    covariance = np.diag(np.repeat([1e-6, 4e-3], 3))
+    for trial in TRIALS[:10]:
+        found = fuse_with_depth(trial.truth, covariance, exact_plane(trial))
+        assert np.all(np.linalg.eigvalsh(found.covariance) > 0)
+        assert np.all(np.linalg.eigvalsh(covariance - found.covariance) > -1e-9)
+        np.testing.assert_allclose(found.covariance, found.covariance.T)

@@ -324,7 +324,8 @@ def refining(bridge, monkeypatch):
 def show(bridge):
     """Publish an image without depth, and return it once it is seen."""
     frame = bridge.publish()
-    wait_until(lambda: bridge.watchers['color'].received[-1].seq == frame.seq, 10, 'the image')
+    color = bridge.watchers['color']
+    wait_until(lambda: color.received and color.received[-1].seq == frame.seq, 10, 'the image')
     return frame
 
 
