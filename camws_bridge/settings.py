@@ -212,7 +212,8 @@ class BoardSettings:
         '', 'Path of the board file (YAML or CSV, see docs/boards.md); package://camws_bridge/... '
         'names one of the package; empty: there is no board.')
     name: str = parameter(
-        '', "Which board of a file that holds several (aruco_opencv's board_descriptions.yaml).")
+        '', "Which board of a file that holds several (aruco_opencv's board_descriptions.yaml).",
+        numerals=True)
     view_width: int = parameter(
         640, 'Width of the board_perspective stream, in pixels; the height follows.',
         least=16, most=4096, live=True)
@@ -228,7 +229,7 @@ class StaticSettings:
     markers: tuple[str, ...] = parameter(
         (), 'Single markers that do not move, by id (7), as a range (10-19) or all: on the board '
         'when there is one (the camera may move, then), else before the camera.',
-        check=_check_marker_ids, live=True)
+        check=_check_marker_ids, numerals=True, live=True)
     window: int = parameter(
         30, 'From how many images a static pose is told.', least=5, most=1000, live=True)
     tolerance_px: float = parameter(

@@ -110,6 +110,16 @@ def test_marker_ids_are_read(entries, ids):
     assert parse_marker_ids(settings.static.markers) == ids
 
 
+@pytest.mark.parametrize('given', [[7, 8], array('q', [7, 8]), ['7', 8], ('7', '8')])
+def test_numbers_are_as_good_as_their_text_where_ros_reads_numbers(given):
+    settings = Settings().with_values({'static.markers': given, 'board.name': 1})
+    assert (settings.static.markers, settings.board.name) == (('7', '8'), '1')
+    for name, value in (('auth.token', 123), ('board.name', True), ('board.name', 1.5),
+                        ('static.markers', [True]), ('static.markers', 7)):
+        with pytest.raises(SettingsError, match=name):
+            Settings().with_values({name: value})
+
+
 @pytest.mark.parametrize('entry', ['x', '-1', '5-3', '1-2-3', '', '0-99999', '1.5', '٣'])
 def test_wrong_marker_ids_are_refused(entry):
     with pytest.raises(SettingsError, match='static.markers.*allowed: an id'):
