@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from camws_bridge.commands import table
 from camws_bridge.ros.memory import keep_large_blocks
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the bridge until SIGINT or SIGTERM; return the exit code."""
+    """Run a command, or the bridge until SIGINT or SIGTERM; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if table.is_command(given):
+        return table.run(given)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -19,7 +19,8 @@ class Parameter:
 
     ``live`` parameters take effect while the bridge runs; the value of a ``secret`` one is never
     shown. ``check`` raises ValueError with the
-    reason for a value that the range cannot exclude.
+    reason for a value that the range cannot exclude. ``numerals``: a whole number is as good as
+    its text, since ROS reads ``7`` as a number.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     live: bool = False
     secret: bool = False
+    numerals: bool = False
     check: Callable[[Any], None] | None = None
 
     @property
@@ -49,7 +51,7 @@ class Parameter:
 
     def validate(self, value: Any) -> Any:
         """Return the value in the parameter's type; raises SettingsError."""
-        converted = _CONVERTERS[self.kind](value)
+        converted = _CONVERTERS[self.kind](_numerals(value) if self.numerals else value)
         if converted is None or not self._in_range(converted):
             shown = 'the value given' if self.secret else repr(value)
             raise SettingsError(f'parameter {self.name}: {shown} is not allowed; allowed: '
@@ -86,6 +88,13 @@ def _to_float(value: Any) -> float | None:
 
 def _to_str(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _numerals(value: Any) -> Any:
+    """Return whole numbers, and those in lists, as their text; other values as they are."""
+    if isinstance(value, (array, list, tuple)):
+        return [_numerals(item) for item in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _to_tuple(value: Any, convert: Callable[[Any], Any]) -> tuple[Any, ...] | None:

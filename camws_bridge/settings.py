@@ -15,6 +15,8 @@ from typing import Any
 
 from camws_bridge.parameter import describe, Parameter, parameter, SettingsError
 
+_MOST_IN_RANGE = 1000
+
 
 def _check_pose(values: tuple[float, ...]) -> None:
     if len(values) not in (0, 6):
@@ -37,8 +39,47 @@ def parse_marker_lengths(entries: Sequence[str]) -> dict[int, float]:
     return lengths
 
 
+def parse_assignments(entries: Sequence[str]) -> dict[str, float]:
+    """Return numbers by name of entries like ``minOtsuStdDev:4``."""
+    numbers = {}
+    for entry in entries:
+        name, _, text = entry.partition(':')
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.inf
+        if not name.isidentifier() or not math.isfinite(value):
+            raise ValueError(f"'{entry}' is not allowed; allowed: name:number, such as "
+                             "'minOtsuStdDev:4'")
+        numbers[name] = value
+    return numbers
+
+
+def _check_assignments(entries: tuple[str, ...]) -> None:
+    parse_assignments(entries)
+
+
 def _check_lengths(entries: tuple[str, ...]) -> None:
     parse_marker_lengths(entries)
+
+
+def parse_marker_ids(entries: Sequence[str]) -> frozenset[int] | None:
+    """Return the ids of entries like ``7`` and ``10-19``; None when one of them is ``all``."""
+    ids: set[int] = set()
+    for entry in entries:
+        if entry == 'all':
+            return None
+        found = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', entry, re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < first + _MOST_IN_RANGE:
+            raise ValueError(f"'{entry}' is not allowed; allowed: an id ('7'), a range ('10-19') "
+                             "or 'all'")
+        ids.update(range(first, last + 1))
+    return frozenset(ids)
+
+
+def _check_marker_ids(entries: tuple[str, ...]) -> None:
+    parse_marker_ids(entries)
 
 
 def _check_origins(origins: tuple[str, ...]) -> None:
@@ -82,6 +123,16 @@ class DepthSettings:
         0.008, 'A depth image belongs to the colour image whose stamp is at most this many '
         'seconds away; keep it below half the time between images.',
         least=0.0, most=1.0, live=True)
+    refine_poses: bool = parameter(
+        False, 'Refine poses by the depth image that belongs to the camera image, and tell the '
+        'two possible tilts of a marker apart by it.', live=True)
+    noise_at_1m: float = parameter(
+        0.002, 'Standard deviation of a depth at a distance of 1 m, in metres; it grows with the '
+        'square of the distance, as that of stereo cameras does.', least=0.00001, most=1.0,
+        live=True)
+    max_wait: float = parameter(
+        0.1, 'With depth.refine_poses, poses of an image wait this long for its depth image, in '
+        'seconds; when no depth comes any more, they do not wait.', least=0.0, most=1.0, live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +152,15 @@ class MarkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """cv2.aruco.DetectorParameters that matter."""
+    """How markers are found in a whole image, and their corners refined."""
 
     refinement: str = parameter(
-        'subpix', 'How corners are refined: none, subpix or contour.',
-        choices=('none', 'subpix', 'contour'), live=True)
+        'edges', "How corners are refined: 'edges' by lines fitted to the marker's own edges "
+        "(subpix where those do not support it), or OpenCV's subpix, contour or none.",
+        choices=('edges', 'subpix', 'contour', 'none'), live=True)
+    learn_edge_shift: bool = parameter(
+        True, 'Learn by how much white grows over black in the images (gamma, glare, ink) and '
+        'take it off the edges.', live=True)
     window_min: int = parameter(
         5, 'Smallest window of the adaptive threshold, in pixels (odd).', least=3, most=201,
         check=_check_odd, live=True)
@@ -126,6 +181,27 @@ class DetectorSettings:
         most=1.0, live=True)
     inverted: bool = parameter(
         False, 'Look for white markers on black, too.', live=True)
+    parameters: tuple[str, ...] = parameter(
+        (), 'Any other attributes of cv2.aruco.DetectorParameters, as name:value, such as '
+        'polygonalApproxAccuracyRate:0.05.', check=_check_assignments, live=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingSettings:
+    """Following markers from image to image instead of searching the whole image."""
+
+    enabled: bool = parameter(
+        True, 'Look for markers where they must be by now; false: search every whole image.',
+        live=True)
+    search_every: int = parameter(
+        15, 'The whole image is searched at least once in this many images.', least=1,
+        most=10000, live=True)
+    search_after_loss: int = parameter(
+        30, 'Every whole image is searched for at most this many images after a marker was lost.',
+        least=0, most=10000, live=True)
+    error_correction_rate: float = parameter(
+        0.9, 'As detector.error_correction_rate, where a marker is known to be.', least=0.0,
+        most=1.0, live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +209,33 @@ class BoardSettings:
     """The board."""
 
     file: str = parameter(
-        '', 'Path of the board file (see config/boards/); package://camws_bridge/... names one of '
-        'the package; empty: there is no board.')
+        '', 'Path of the board file (YAML or CSV, see docs/boards.md); package://camws_bridge/... '
+        'names one of the package; empty: there is no board.')
+    name: str = parameter(
+        '', "Which board of a file that holds several (aruco_opencv's board_descriptions.yaml).",
+        numerals=True)
     view_width: int = parameter(
         640, 'Width of the board_perspective stream, in pixels; the height follows.',
         least=16, most=4096, live=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticSettings:
+    """What does not move, and is therefore told from many images."""
+
+    board: bool = parameter(
+        False, 'The board does not move before the camera (which is fixed, then): its pose comes '
+        'from many images and goes to /tf_static.', live=True)
+    markers: tuple[str, ...] = parameter(
+        (), 'Single markers that do not move, by id (7), as a range (10-19) or all: on the board '
+        'when there is one (the camera may move, then), else before the camera.',
+        check=_check_marker_ids, numerals=True, live=True)
+    window: int = parameter(
+        30, 'From how many images a static pose is told.', least=5, most=1000, live=True)
+    tolerance_px: float = parameter(
+        1.0, 'An image agrees with a static pose when the corners lie within this many pixels '
+        'of it (rms). When most of the latest do not, the thing has moved.', least=0.05,
+        most=100.0, live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +320,9 @@ class Settings:
     depth: DepthSettings = DepthSettings()
     markers: MarkerSettings = MarkerSettings()
     detector: DetectorSettings = DetectorSettings()
+    tracking: TrackingSettings = TrackingSettings()
     board: BoardSettings = BoardSettings()
+    static: StaticSettings = StaticSettings()
     robot: RobotSettings = RobotSettings()
     tf: TfSettings = TfSettings()
     tls: TlsSettings = TlsSettings()

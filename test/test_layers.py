@@ -17,7 +17,7 @@ PACKAGE = 'camws_bridge'
 LAYERS = (
     {'main'},
     {'dependencies'},
-    {'ros', 'api', 'demo'},
+    {'ros', 'api', 'demo', 'commands'},
     {'websockets'},
     {'services'},
     {'vision', 'events'},
@@ -35,6 +35,7 @@ FORBIDDEN = {
     'websockets': {'rclpy', 'tornado', 'cv2'},
     'websockets.connection_manager': {'asyncio', 'threading'},
     'api': {'rclpy', 'cv2'},
+    'commands': {'rclpy', 'tornado', 'cv2'},
     'ros': {'tornado', 'asyncio'},
     'models': {'rclpy', 'tornado', 'cv2'},
     'settings': {'rclpy', 'tornado', 'cv2', 'numpy'},

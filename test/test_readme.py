@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from camws_bridge.settings import PARAMETERS
-from camws_bridge.vision.boards import read_board
+from camws_bridge.vision.board_files import BoardDefaults, read_board
 from camws_bridge.websockets.stream_status import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
@@ -20,13 +20,14 @@ def test_the_table_of_streams_is_the_catalogue():
 def test_files_and_parameters_it_names_exist():
     for path in re.findall(r'\]\((?!http)([^)#]+)\)', README):
         assert (ROOT / path).exists(), path
-    for name in re.findall(r'`((?:jpeg|markers|board|robot|tf|tls|auth|depth)\.\w+)', README):
+    groups = 'jpeg|markers|board|robot|static|tf|tls|auth|depth'
+    for name in re.findall(rf'`((?:{groups})\.\w+)', README):
         assert name in PARAMETERS, name
 
 
 def test_every_board_file_is_one():
     for path in (ROOT / 'config/boards').glob('*.yaml'):
-        assert read_board(str(path), 'DICT_5X5_100').marker_ids
+        assert read_board(str(path), BoardDefaults('DICT_5X5_100')).marker_ids
 
 
 def test_the_python_example_prints_poses(demo_bridge):

@@ -7,7 +7,8 @@ from hypothesis import given, strategies as st
 import pytest
 
 from camws_bridge.settings import (
-    parse_marker_lengths, PARAMETERS, Settings, SettingsError, SettingsHolder)
+    parse_assignments, parse_marker_ids, parse_marker_lengths, PARAMETERS, Settings, SettingsError,
+    SettingsHolder)
 
 # Those that protocol.md promises to others.
 PROMISED = {
@@ -102,6 +103,29 @@ def test_values_arrive_in_the_types_of_ros():
     assert parse_marker_lengths(settings.markers.lengths) == {7: 0.08, 9: 0.1}
 
 
+@pytest.mark.parametrize(('entries', 'ids'), [
+    ([], set()), (['7'], {7}), (['7', '10-12'], {7, 10, 11, 12}), (['3', 'all'], None)])
+def test_marker_ids_are_read(entries, ids):
+    settings = Settings().with_values({'static.markers': entries})
+    assert parse_marker_ids(settings.static.markers) == ids
+
+
+@pytest.mark.parametrize('given', [[7, 8], array('q', [7, 8]), ['7', 8], ('7', '8')])
+def test_numbers_are_as_good_as_their_text_where_ros_reads_numbers(given):
+    settings = Settings().with_values({'static.markers': given, 'board.name': 1})
+    assert (settings.static.markers, settings.board.name) == (('7', '8'), '1')
+    for name, value in (('auth.token', 123), ('board.name', True), ('board.name', 1.5),
+                        ('static.markers', [True]), ('static.markers', 7)):
+        with pytest.raises(SettingsError, match=name):
+            Settings().with_values({name: value})
+
+
+@pytest.mark.parametrize('entry', ['x', '-1', '5-3', '1-2-3', '', '0-99999', '1.5', '٣'])
+def test_wrong_marker_ids_are_refused(entry):
+    with pytest.raises(SettingsError, match='static.markers.*allowed: an id'):
+        Settings().with_values({'static.markers': [entry]})
+
+
 def test_settings_are_values():
     settings = Settings()
     changed = settings.with_values({'jpeg.quality': 50})
@@ -177,3 +201,11 @@ def test_frame_names_are_those_of_tf(name, value):
 def test_origins_are_origins(origin):
     with pytest.raises(SettingsError, match='parameter allowed_origins: .* allowed: '):
         Settings().with_values({'allowed_origins': [origin]})
+
+
+def test_detector_parameters_are_names_and_numbers():
+    assert parse_assignments(['minOtsuStdDev:4', 'polygonalApproxAccuracyRate:0.05']) == {
+        'minOtsuStdDev': 4.0, 'polygonalApproxAccuracyRate': 0.05}
+    for entry in ('minOtsuStdDev', 'minOtsuStdDev:', ':3', 'a b:3', 'x:nan', 'x:4.5.6'):
+        with pytest.raises(SettingsError, match=f"detector.parameters: '{entry}' is not allowed"):
+            Settings().with_values({'detector.parameters': [entry]})

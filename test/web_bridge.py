@@ -21,7 +21,8 @@ from camws_bridge.services.health_service import HealthService
 from camws_bridge.services.image_service import ImageService
 from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import Settings, SettingsHolder
-from camws_bridge.vision import boards, camera
+from camws_bridge.vision import camera
+from camws_bridge.vision.board_files import BoardDefaults, read_board
 from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.websockets.connection_manager import ConnectionManager
 from camws_bridge.websockets.stream_status import StreamStatusService
@@ -107,7 +108,7 @@ def make_camera() -> CameraModel:
 
 def scene(seq: int = 0) -> np.ndarray:
     """Return a BGR picture: the demo board from the front, single marker 42, a bar that moves."""
-    board = boards.read_board(str(boards_path()), 'DICT_5X5_100')
+    board = read_board(str(boards_path()), BoardDefaults('DICT_5X5_100'))
     image = np.full((HEIGHT, WIDTH), 200, np.uint8)
     dictionary = get_dictionary('DICT_5X5_100')
     for marker_id, corners in zip(board.marker_ids, board.corners):

@@ -32,7 +32,6 @@ from camws_bridge.vision.geometry import transform_points
 
 _FOCAL_PX, _FOCAL_WIDTH = 600.0, 640.0
 _DISTORTION = np.array([-0.12, 0.05, 0.001, -0.0005, 0.0])
-_DICTIONARY = 'DICT_5X5_100'
 # The board lives in the left part of the image, the markers in rows of the right part.
 _BOARD_SHARE = 0.66
 _EDGE = 0.015
@@ -144,9 +143,9 @@ class Scene:
         cv2.subtract(image, self._darker[part], dst=image)
 
     def _make_actors(self, board: Board) -> tuple[_Actor, ...]:
-        dictionary = board.dictionary or _DICTIONARY
+        dictionary = board.dictionary
         board_cell, marker_cells = _cells(self._rays, len(self._markers))
-        sheets = [board_sheet(board, dictionary, _TINTS[0])]
+        sheets = [board_sheet(board, _TINTS[0])]
         motions = [Motion(board_cell, 0.56, 0.96, 0.4)]
         for index, (marker, cell) in enumerate(zip(self._markers, marker_cells, strict=True)):
             tint = _TINTS[1 + index % (len(_TINTS) - 1)]

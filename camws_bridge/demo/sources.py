@@ -13,7 +13,8 @@ from camws_bridge.demo.scene import Scene, Truth
 from camws_bridge.demo.textures import PrintError
 from camws_bridge.latest_slot import LatestSlot
 from camws_bridge.models import Array, CameraModel
-from camws_bridge.vision.boards import BoardError, read_board
+from camws_bridge.vision.board_files import BoardDefaults, read_board
+from camws_bridge.vision.boards import BoardError
 
 _ALLOWED = "'' (the rendered scene), the path of a video file or the index of a webcam"
 
@@ -59,7 +60,7 @@ class SceneSource:
         """Read the board and draw what never changes; raises OptionError."""
         path = options.board_file or find_demo_board()
         try:
-            board = read_board(path, 'DICT_5X5_100')
+            board = read_board(path, BoardDefaults('DICT_5X5_100'))
             self._scene = Scene(board, options.width, options.height, options.noise, options.seed,
                                 frame_id=options.frame_id)
         except (BoardError, PrintError) as error:

@@ -6,17 +6,17 @@ normal distribution along the two axes of each square: nothing is sampled, so no
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 
-import cv2
 import numpy as np
 from scipy.special import ndtr
 
 from camws_bridge.models import Array, FloatArray
+from camws_bridge.vision.board_inks import (
+    board_inks, Ink, marker_ink, PrintError as PrintError)
 from camws_bridge.vision.boards import Board, marker_square
-from camws_bridge.vision.detection import get_dictionary
 
 # White round a marker, in its own modules: detectors need at least one.
 _QUIET_ZONE_MODULES = 1.0
@@ -27,24 +27,6 @@ _TEXELS_PER_PIXEL, _STEP = 2.0, math.sqrt(2.0)
 # the bilinear look-up adds the rest.
 _BLUR_PX = 0.5
 _BORDER_TEXELS = 4
-
-
-class PrintError(ValueError):
-    """A board that cannot be drawn; the text says why."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ink:
-    """
-    A rectangle of modules: its top left corner and its two edges (2 values each, metres).
-
-    ``darkness`` (rows x columns) is 1 where a module is black.
-    """
-
-    corner: FloatArray
-    right: FloatArray
-    down: FloatArray
-    darkness: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,18 +65,16 @@ class Texture:
 def marker_sheet(marker_id: int, length: float, dictionary: str,
                  tint: tuple[float, float, float]) -> Sheet:
     """Return a marker of ``length`` metres with its white quiet zone."""
-    darkness = _marker_darkness(marker_id, dictionary)
-    half = length / 2 + _QUIET_ZONE_MODULES * length / len(darkness)
-    return Sheet((-half, -half, half, half), (_ink(marker_square(length), darkness),), tint)
+    ink = marker_ink(marker_square(length), marker_id, dictionary)
+    half = length / 2 + _QUIET_ZONE_MODULES * length / len(ink.darkness)
+    return Sheet((-half, -half, half, half), (ink,), tint)
 
 
-def board_sheet(board: Board, dictionary: str, tint: tuple[float, float, float]) -> Sheet:
-    """Return a board as printed; raises PrintError for one that is not flat."""
-    if np.abs(board.corners[:, :, 2]).max() > 1e-9:
-        raise PrintError('only a flat board (z = 0) can be drawn')
-    inks = [_ink(corners, _marker_darkness(marker_id, board.dictionary or dictionary))
-            for marker_id, corners in zip(board.marker_ids, board.corners, strict=True)]
-    return Sheet(board.area, (*_chessboard(board), *inks), tint)
+def board_sheet(board: Board, tint: tuple[float, float, float]) -> Sheet:
+    """Return a board as printed; raises PrintError for one that cannot be drawn."""
+    if board.front < 0:
+        raise PrintError('only a board with y up (z out of the printed side) can be drawn')
+    return Sheet(board.area, board_inks(board), tint)
 
 
 def levels(sheet: Sheet, coarsest: float, finest: float) -> tuple[Texture, ...]:
@@ -109,34 +89,6 @@ def level_for(textures: Sequence[Texture], scale: float) -> Texture:
     wanted = scale * _TEXELS_PER_PIXEL / _STEP
     return next((texture for texture in reversed(textures) if texture.density >= wanted),
                 textures[0])
-
-
-def _marker_darkness(marker_id: int, dictionary: str) -> FloatArray:
-    markers = get_dictionary(dictionary)
-    if not 0 <= marker_id < len(markers.bytesList):
-        raise PrintError(f'marker id {marker_id} is not in {dictionary}')
-    modules = cv2.aruco.generateImageMarker(markers, marker_id, markers.markerSize + 2)
-    return np.asarray(modules == 0, np.float64)
-
-
-def _ink(corners: FloatArray, darkness: FloatArray) -> Ink:
-    top_left, top_right, _, bottom_left = corners[:, :2]
-    return Ink(top_left, top_right - top_left, bottom_left - top_left, darkness)
-
-
-def _chessboard(board: Board) -> Iterator[Ink]:
-    """Yield a ChArUco board's black squares: those that hold no marker."""
-    if board.charuco is None:
-        return
-    x0, y0, x1, y1 = board.area
-    square = board.charuco.detector.getBoard().getSquareLength()
-    columns, rows = round((x1 - x0) / square), round((y1 - y0) / square)
-    cells = (board.corners.mean(axis=1)[:, :2] - (x0, y0)) // square
-    white = {(int(column), int(row)) for column, row in cells}
-    for column, row in np.ndindex(columns, rows):
-        if (column, row) not in white:
-            corner = np.array([x0 + column * square, y0 + (row + 1) * square])
-            yield Ink(corner, np.array([square, 0.0]), np.array([0.0, -square]), np.ones((1, 1)))
 
 
 def _draw(sheet: Sheet, density: float) -> Texture:

@@ -1,21 +1,23 @@
-"""Poses to tf and rviz: /tf, /tf_static, ~/markers and ~/poses."""
+"""Poses to tf and rviz: /tf, /tf_static, ~/markers, ~/poses and ~/board_pose."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import PoseArray, TransformStamped, Vector3
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import (
+    PoseArray, PoseWithCovariance, PoseWithCovarianceStamped, TransformStamped, Vector3)
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import ColorRGBA, Header
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from camws_bridge.models import FloatArray, TransformsSnapshot
+from camws_bridge.models import BoardPose, FloatArray, StaticPose, TransformsSnapshot
 from camws_bridge.ros.conversions import to_header, to_pose, to_transform
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.pose_messages import named_poses, NamedPose
 from camws_bridge.settings import Settings
+from camws_bridge.vision.covariance import position_ellipsoid
 from camws_bridge.vision.geometry import from_rotation_translation, invert
 
 # A TransformBroadcaster is just these two publishers (tf2_ros, REP 105).
@@ -23,6 +25,7 @@ _TF_QOS = QoSProfile(depth=100)
 _TF_STATIC_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _THICKNESS = 0.001
 _BLACK, _YELLOW, _GREEN = (0.1, 0.1, 0.1, 1.0), (0.95, 0.85, 0.2, 0.4), (0.2, 0.9, 0.3, 1.0)
+_BLUE = (0.3, 0.5, 1.0, 0.5)
 
 
 class PosePublisher:
@@ -35,16 +38,26 @@ class PosePublisher:
         self._tf_static = node.create_publisher(TFMessage, '/tf_static', _TF_STATIC_QOS)
         self._markers = node.create_publisher(MarkerArray, '~/markers', 1)
         self._poses = node.create_publisher(PoseArray, '~/poses', 1)
-        self._is_robot_published = self._is_nameless_reported = False
+        self._board = node.create_publisher(PoseWithCovarianceStamped, '~/board_pose', 1)
+        self._static_poses: list[FloatArray | None] | None = None
+        self._is_nameless_reported = False
         if settings().tf.publish:
-            self._publish_robot()
+            self._publish_static()
 
     @property
     def is_wanted(self) -> bool:
         """Tell whether poses are wanted by tf or a subscriber."""
-        return ((self._settings().tf.publish and self._tf.get_subscription_count() > 0)
+        return ((self._settings().tf.publish and self._is_tf_wanted)
                 or self._markers.get_subscription_count() > 0
-                or self._poses.get_subscription_count() > 0)
+                or self._poses.get_subscription_count() > 0
+                or self._board.get_subscription_count() > 0)
+
+    @property
+    def _is_tf_wanted(self) -> bool:
+        static = self._settings().static
+        declared = bool(static.board or static.markers)
+        return (self._tf.get_subscription_count() > 0
+                or (declared and self._tf_static.get_subscription_count() > 0))
 
     def publish(self, snapshot: TransformsSnapshot) -> None:
         """Publish what this image shows; nothing for what it does not show."""
@@ -53,15 +66,27 @@ class PosePublisher:
             snapshot, self._settings().tf, self._aruco.board_from_robot)
             if pose.kind in ('board', 'marker')]
         if self._settings().tf.publish:
-            self._publish_robot()
-        if self._settings().tf.publish and poses and self._has_frame(header):
-            self._tf.publish(TFMessage(transforms=[self._transform(header, pose)
-                                                   for pose in poses]))
+            self._publish_tf(header, snapshot, poses)
         if self._markers.get_subscription_count():
             self._markers.publish(self._marker_array(header, snapshot))
         if self._poses.get_subscription_count():
             self._poses.publish(PoseArray(
                 header=header, poses=[to_pose(pose.camera_from_child) for pose in poses]))
+
+        board = snapshot.board
+        if board is not None and self._board.get_subscription_count():
+            self._board.publish(_with_covariance(header, board))
+
+    def _publish_tf(self, header: Header, snapshot: TransformsSnapshot,
+                    poses: Sequence[NamedPose]) -> None:
+        has_frame = self._has_frame(header, snapshot)
+        self._publish_static(snapshot if has_frame else None)
+        # tf2 keeps a frame as the kind it came first: what is static never goes to /tf.
+        static = {(pose.kind, pose.marker_id) for pose in snapshot.statics}
+        moving = [self._transform(header, pose) for pose in poses
+                  if (pose.kind, pose.marker_id) not in static]
+        if has_frame and moving:
+            self._tf.publish(TFMessage(transforms=moving))
 
     def _transform(self, header: Header, pose: NamedPose) -> TransformStamped:
         names = self._settings().tf
@@ -70,27 +95,52 @@ class PosePublisher:
             return to_transform(board_header, header.frame_id, invert(pose.camera_from_child))
         return to_transform(header, pose.frame_id, pose.camera_from_child)
 
-    def _has_frame(self, header: Header) -> bool:
-        if not header.frame_id and not self._is_nameless_reported:
+    def _has_frame(self, header: Header, snapshot: TransformsSnapshot) -> bool:
+        has_poses = bool(snapshot.board or snapshot.markers)
+        if has_poses and not header.frame_id and not self._is_nameless_reported:
             self._is_nameless_reported = True
             self._node.get_logger().warning(
                 'images and camera_info have no frame_id: nothing goes to /tf')
         return bool(header.frame_id)
 
-    def _publish_robot(self) -> None:
-        names, board_from_robot = self._settings().tf, self._aruco.board_from_robot
-        if board_from_robot is None or self._is_robot_published:
+    def _publish_static(self, snapshot: TransformsSnapshot | None = None) -> None:
+        """Publish the whole set, as /tf_static wants it, whenever a part of it has changed."""
+        settled = [static for static in (snapshot.statics if snapshot else ())
+                   if static.parent_from_child is not None]
+        # By identity: a pose that settles is a new array.
+        poses = [static.parent_from_child for static in settled]
+        if self._static_poses is not None and _same_objects(poses, self._static_poses):
             return
-        self._is_robot_published = True
-        header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=names.board_frame)
-        self._tf_static.publish(TFMessage(transforms=[
-            to_transform(header, names.robot_frame, board_from_robot)]))
+        self._static_poses = poses
+        now = self._node.get_clock().now().to_msg()
+        transforms = [self._static_transform(now, static, snapshot) for static in settled
+                      if snapshot is not None]
+        names, board_from_robot = self._settings().tf, self._aruco.board_from_robot
+        if board_from_robot is not None:
+            header = Header(stamp=now, frame_id=names.board_frame)
+            transforms.append(to_transform(header, names.robot_frame, board_from_robot))
+        if transforms:
+            self._tf_static.publish(TFMessage(transforms=transforms))
+
+    def _static_transform(self, now: Time, static: StaticPose, snapshot: TransformsSnapshot
+                          ) -> TransformStamped:
+        names, pose = self._settings().tf, static.parent_from_child
+        assert pose is not None
+        camera, board = snapshot.camera_frame_id, names.board_frame
+        if static.kind == 'board' and names.root == 'board':
+            return to_transform(Header(stamp=now, frame_id=board), camera, invert(pose))
+        parent = board if static.parent == 'board' else camera
+        child = (board if static.marker_id is None
+                 else f'{names.marker_frame_prefix}{static.marker_id}')
+        return to_transform(Header(stamp=now, frame_id=parent), child, pose)
 
     def _marker_array(self, header: Header, snapshot: TransformsSnapshot) -> MarkerArray:
         # What is not seen any more vanishes: everything is drawn anew for each image.
         markers = [Marker(header=header, action=Marker.DELETEALL)]
         for solved in snapshot.markers:
             markers += _square(header, solved.marker_id, solved.camera_from_marker, solved.length)
+            markers += _ellipsoid(header, solved.marker_id, solved.camera_from_marker,
+                                  solved.covariance)
         board = self._aruco.board
         if board is not None and snapshot.board is not None:
             pose = snapshot.board.camera_from_board
@@ -102,9 +152,15 @@ class PosePublisher:
                     markers += _square(header, seen.marker_id, place, seen.length)
             x0, y0, x1, y1 = board.area
             centre = from_rotation_translation(pose[:3, :3], pose[:3, :3] @ (
-                (x0 + x1) / 2, (y0 + y1) / 2, -_THICKNESS) + pose[:3, 3])
-            markers.append(_shape(header, 'board', 0, centre, (x1 - x0, y1 - y0), _YELLOW))
+                (x0 + x1) / 2, (y0 + y1) / 2, -_THICKNESS * board.front) + pose[:3, 3])
+            size = (x1 - x0, abs(y1 - y0))
+            markers.append(_shape(header, 'board', 0, centre, size, _YELLOW))
+            markers += _ellipsoid(header, -1, pose, snapshot.board.covariance)
         return MarkerArray(markers=markers)
+
+
+def _same_objects(a: Sequence[object], b: Sequence[object]) -> bool:
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b))
 
 
 def _square(header: Header, marker_id: int, pose: FloatArray, length: float) -> list[Marker]:
@@ -113,6 +169,28 @@ def _square(header: Header, marker_id: int, pose: FloatArray, length: float) -> 
     label.text = str(marker_id)
     label.scale = Vector3(x=0.0, y=0.0, z=length / 2)
     return [_shape(header, 'markers', marker_id, pose, (length, length), _BLACK), label]
+
+
+def _ellipsoid(header: Header, marker_id: int, pose: FloatArray, covariance: FloatArray | None
+               ) -> list[Marker]:
+    """Return what holds the origin of a pose with 95 %; the board's has the id -1."""
+    if covariance is None:
+        return []
+    axes, half = position_ellipsoid(covariance)
+    ellipsoid = _shape(header, 'covariance', marker_id,
+                       from_rotation_translation(axes, pose[:3, 3]), (1.0, 1.0), _BLUE)
+    ellipsoid.type = Marker.SPHERE
+    # rviz draws nothing of no size.
+    x, y, z = (max(2 * length, 1e-5) for length in half.tolist())
+    ellipsoid.scale = Vector3(x=x, y=y, z=z)
+    return [ellipsoid]
+
+
+def _with_covariance(header: Header, board: BoardPose) -> PoseWithCovarianceStamped:
+    # Zeros mean unknown there.
+    covariance = [0.0] * 36 if board.covariance is None else board.covariance.ravel().tolist()
+    return PoseWithCovarianceStamped(header=header, pose=PoseWithCovariance(
+        pose=to_pose(board.camera_from_board), covariance=covariance))
 
 
 def _shape(header: Header, namespace: str, marker_id: int, pose: FloatArray,

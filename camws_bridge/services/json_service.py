@@ -8,7 +8,7 @@ from camws_bridge import json_text
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.services.pose_messages import (
-    board_object, calibration_object, FRAMES, markers_object, transforms_object)
+    board_object, calibration_object, FRAMES, markers_object, static_objects, transforms_object)
 
 JSON = 'application/json'
 # The one object that needs no detection.
@@ -58,7 +58,8 @@ class JsonService:
         if name == 'markers':
             return markers_object(snapshot)
         if name == 'aruco':
-            return {**markers_object(snapshot), 'board': board_object(snapshot)}
+            return {**markers_object(snapshot), 'board': board_object(snapshot),
+                    'static': static_objects(snapshot)}
         frame = name.removeprefix('transforms_')
         assert frame in FRAMES, name
         return transforms_object(

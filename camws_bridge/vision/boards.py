@@ -7,25 +7,24 @@ board's centre or its lower left corner.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 
 from camws_bridge.models import Array, Detection, FloatArray
+from camws_bridge.vision.board_entries import BoardError as BoardError, Entries, shown
 from camws_bridge.vision.detection import get_dictionary
-from camws_bridge.vision.geometry import from_xyz_rpy, transform_points
+from camws_bridge.vision.geometry import from_quaternion, from_xyz_rpy, transform_points
 
-_LONGEST = 1000.0       # metres: more is a length in other units
-
-
-class BoardError(ValueError):
-    """A board description that cannot be used; the text names the entry and what is allowed."""
+# A marker given by its corners is a square as far as they were measured.
+_MOST_SKEW = 0.05
+# The standard deviations of corners' coordinates: of a chessboard, of markers not refined.
+_CHESSBOARD_SIGMA_PX, _CORNER_SIGMA_PX = 0.06, 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +41,9 @@ class Board:
     Markers with known corners in one frame (metres).
 
     ``corners`` is n x 4 x 3, by index of ``marker_ids``, clockwise from each marker's top left.
-    ``area`` is x_min, y_min, x_max, y_max of the printed rectangle at z = 0. ``dictionary`` is
-    the name of the markers' dictionary.
+    ``area`` is left, bottom, right, top of the printed rectangle at z = 0, as one sees it from
+    its front: where y points down (and z into the board) bottom is greater than top.
+    ``dictionary`` is the name of the markers' dictionary.
     """
 
     marker_ids: tuple[int, ...]
@@ -58,6 +58,11 @@ class Board:
         x0, y0, x1, y1 = self.area
         return np.array([[x0, y1, 0], [x1, y1, 0], [x1, y0, 0], [x0, y0, 0]], float)
 
+    @property
+    def front(self) -> float:
+        """The sign of z on the printed side: 1, or -1 where z points into the board."""
+        return 1.0 if self.area[3] >= self.area[1] else -1.0
+
     def marker_corners(self, marker_id: int) -> FloatArray:
         """Return the corners (4 x 3, metres) of one marker of the board."""
         found: FloatArray = self.corners[self.marker_ids.index(marker_id)]
@@ -65,10 +70,10 @@ class Board:
 
     def match(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
         """Return the detections that belong to the board; an id seen twice is not trusted."""
-        seen = [detection.marker_id for detection in detections]
+        seen = Counter(detection.marker_id for detection in detections)
         return tuple(detection for detection in detections
                      if detection.marker_id in self.marker_ids
-                     and seen.count(detection.marker_id) == 1)
+                     and seen[detection.marker_id] == 1)
 
     def correspondences(self, gray: Array, matched: Sequence[Detection]
                         ) -> tuple[FloatArray, FloatArray]:
@@ -78,37 +83,36 @@ class Board:
         ChArUco boards give their chessboard corners, which are sharper than the markers', when
         at least four of them are seen and not all in one line.
         """
+        return self._correspondences(gray, matched)[:2]
+
+    def weighted_correspondences(self, gray: Array, matched: Sequence[Detection]
+                                 ) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
+        """
+        Return what ``correspondences`` does, and how far each point is to be trusted.
+
+        The third value (n x 2 x 2, px squared) is the covariance of its coordinates, the fourth
+        tells whether the points are the markers' corners, four for each in order.
+        """
+        return self._correspondences(gray, matched)
+
+    def _correspondences(self, gray: Array, matched: Sequence[Detection]
+                         ) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
         if self.charuco is not None and matched:
             points, pixels = _charuco_correspondences(self.charuco, gray, matched)
             if np.linalg.matrix_rank(points[:, :2] - points[:, :2].mean(0), 1e-6) == 2:
-                return points, pixels
+                return points, pixels, np.tile(
+                    _CHESSBOARD_SIGMA_PX ** 2 * np.eye(2), (len(points), 1, 1)), False
         points = np.array([self.marker_corners(found.marker_id) for found in matched])
         pixels = np.array([found.corners for found in matched])
-        return points.reshape(-1, 3), pixels.reshape(-1, 2)
-
-
-def read_board(path: str, default_dictionary: str) -> Board:
-    """
-    Read a board file (YAML: see config/boards/); it may name its dictionary itself.
-
-    Raises BoardError, with the path in its text, for anything that is not a board.
-    """
-    try:
-        description = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-        return make_board(description, default_dictionary)
-    except OSError as error:
-        raise BoardError(f"board file '{path}': {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BoardError(f"board file '{path}' is not text: {error}") from error
-    except yaml.YAMLError as error:
-        raise BoardError(f"board file '{path}' is not YAML: {error}") from error
-    except BoardError as error:
-        raise BoardError(f"board file '{path}': {error}") from error
+        unknown = np.tile(_CORNER_SIGMA_PX ** 2 * np.eye(2), (4, 1, 1))
+        covariance = np.array([unknown if found.covariance is None else found.covariance
+                               for found in matched])
+        return (points.reshape(-1, 3), pixels.reshape(-1, 2), covariance.reshape(-1, 2, 2), True)
 
 
 def make_board(description: Any, default_dictionary: str) -> Board:
     """Make a board of the mapping that a board file holds; raises BoardError."""
-    entries = _Entries(description, 'the file')
+    entries = Entries(description, 'the file')
     kind = entries.choice('type', tuple(_MAKERS))
     dictionary = entries.text('dictionary', default_dictionary)
     try:
@@ -117,10 +121,43 @@ def make_board(description: Any, default_dictionary: str) -> Board:
         raise BoardError(f'dictionary: {error}') from error
     board = _MAKERS[kind](entries, dictionary)
     entries.check_all_used()
-    _check_ids(board.marker_ids, dictionary)
-    if len(set(board.marker_ids)) < len(board.marker_ids):
-        raise BoardError('a marker id stands twice on the board')
     return board
+
+
+def board_of_markers(marker_ids: Sequence[int], corners: Sequence[FloatArray], dictionary: str,
+                     margin: float = 0.0) -> Board:
+    """
+    Return the board of single markers: ids and corners (4 x 3 each, metres).
+
+    Its area is what they fill and a ``margin`` (metres). Raises BoardError for an id that stands
+    twice or is not in the dictionary.
+    """
+    check_ids(marker_ids, dictionary)
+    for marker_id in marker_ids:
+        if marker_ids.count(marker_id) > 1:
+            raise BoardError(f'marker id {marker_id} stands twice on the board')
+    places = np.array(corners)
+    points = places.reshape(-1, 3)
+    (x0, y0), (x1, y1) = points[:, :2].min(0) - margin, points[:, :2].max(0) + margin
+    area = (float(x0), float(y0), float(x1), float(y1))
+    if _all_face_away(places):
+        area = (area[0], area[3], area[2], area[1])
+    return Board(tuple(marker_ids), places, area, dictionary)
+
+
+def make_grid(columns: int, rows: int, length: float, gap: float, first_id: int,
+              dictionary: str) -> tuple[tuple[int, ...], FloatArray]:
+    """
+    Return ids and corners (n x 4 x 3, metres) of a grid, row by row from the top left.
+
+    The origin is its lower left corner. Raises BoardError for ids the dictionary does not have.
+    """
+    ids = _consecutive_ids(first_id, columns * rows, dictionary)
+    height = rows * (length + gap) - gap
+    centres = [(length / 2 + column * (length + gap),
+                height - length / 2 - row * (length + gap), 0.0)
+               for row in range(rows) for column in range(columns)]
+    return ids, np.array([marker_square(length) + centre for centre in centres])
 
 
 def marker_square(length: float) -> FloatArray:
@@ -129,22 +166,20 @@ def marker_square(length: float) -> FloatArray:
     return np.array([[-half, half, 0], [half, half, 0], [half, -half, 0], [-half, -half, 0]])
 
 
-def _make_grid(entries: _Entries, dictionary: str) -> Board:
+def _make_grid(entries: Entries, dictionary: str) -> Board:
     columns, rows = entries.count('markers_x'), entries.count('markers_y')
     length, gap = entries.length('marker_length_m'), entries.length('separation_m')
     margin = entries.length('margin_m', default=0.0)
     first = entries.count('first_id', default=0, least=0)
+    ids, corners = make_grid(columns, rows, length, gap, first, dictionary)
     width = columns * (length + gap) - gap + 2 * margin
     height = rows * (length + gap) - gap + 2 * margin
-    ids = _consecutive_ids(first, columns * rows, dictionary)
-    centres = [(margin + length / 2 + column * (length + gap),
-                height - margin - length / 2 - row * (length + gap), 0.0)
-               for row in range(rows) for column in range(columns)]
-    corners = np.array([marker_square(length) + centre for centre in centres])
-    return _place(entries, ids, corners, width, height, dictionary)
+    shift = _origin_shift(entries, width, height)
+    return Board(ids, corners + shift + (margin, margin, 0), _area(shift, width, height),
+                 dictionary)
 
 
-def _make_charuco(entries: _Entries, dictionary: str) -> Board:
+def _make_charuco(entries: Entries, dictionary: str) -> Board:
     columns, rows = entries.count('squares_x', least=2), entries.count('squares_y', least=2)
     square, marker = entries.length('square_length_m'), entries.length('marker_length_m')
     first = entries.count('first_id', default=0, least=0)
@@ -166,51 +201,66 @@ def _make_charuco(entries: _Entries, dictionary: str) -> Board:
     return Board(ids, corners + shift, _area(shift, width, height), dictionary, charuco)
 
 
-def _make_markers(entries: _Entries, dictionary: str) -> Board:
-    markers = [_Entries(entry, f'markers[{index}]')
+def _make_markers(entries: Entries, dictionary: str) -> Board:
+    markers = [Entries(entry, f'markers[{index}]')
                for index, entry in enumerate(entries.sequence('markers'))]
     ids, corners = [], []
     for marker in markers:
         ids.append(marker.count('id', least=0))
         corners.append(_marker_in_list(marker))
         marker.check_all_used()
-    points = np.array(corners).reshape(-1, 3)
-    margin = entries.length('margin_m', default=0.0)
-    (x0, y0), (x1, y1) = points[:, :2].min(0) - margin, points[:, :2].max(0) + margin
-    return Board(tuple(ids), np.array(corners), (float(x0), float(y0), float(x1), float(y1)),
-                 dictionary)
+    return board_of_markers(ids, corners, dictionary, entries.length('margin_m', default=0.0))
 
 
-def _marker_in_list(marker: _Entries) -> FloatArray:
+def _marker_in_list(marker: Entries) -> FloatArray:
     if marker.has('corners'):
-        return marker.numbers('corners', (4, 3))
+        corners = marker.numbers('corners', (4, 3))
+        if not _is_square(corners):
+            raise marker.error('corners', corners.tolist(), 'the corners of a square, in metres, '
+                               "clockwise from the marker's top left")
+        return corners
     centre = marker.numbers('center', (3,))
-    rotation = marker.numbers('rotation', (3,), default=(0.0, 0.0, 0.0))
     square = marker_square(marker.length('length_m'))
-    return transform_points(from_xyz_rpy([*centre, *rotation]), square)
+    if not marker.has('quaternion'):
+        rotation = marker.numbers('rotation', (3,), default=(0.0, 0.0, 0.0))
+        return transform_points(from_xyz_rpy([*centre, *rotation]), square)
+    quaternion = marker.numbers('quaternion', (4,))
+    if marker.has('rotation'):
+        raise BoardError(f'{marker.where}: rotation and quaternion are both there; allowed: one')
+    if abs(np.linalg.norm(quaternion) - 1) > 0.01:
+        raise marker.error('quaternion', quaternion.tolist(), 'x, y, z, w of length 1')
+    return transform_points(from_quaternion(list(centre), list(quaternion)), square)
 
 
-def _place(entries: _Entries, ids: tuple[int, ...], corners: FloatArray, width: float,
-           height: float, dictionary: str) -> Board:
-    shift = _origin_shift(entries, width, height)
-    return Board(ids, corners + shift, _area(shift, width, height), dictionary)
+def _is_square(corners: FloatArray) -> bool:
+    sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
+    diagonals = np.linalg.norm(corners[:2] - corners[2:], axis=1)
+    ratios = np.append(sides, diagonals / np.sqrt(2)) / max(float(sides.mean()), 1e-9)
+    return bool(np.all(np.abs(ratios - 1) < _MOST_SKEW))
+
+
+def _all_face_away(corners: FloatArray) -> bool:
+    """Tell whether all markers (n x 4 x 3) are printed on the side where z is negative."""
+    right, up = corners[:, 1] - corners[:, 0], corners[:, 0] - corners[:, 3]
+    return bool(np.all(right[:, 0] * up[:, 1] < right[:, 1] * up[:, 0]))
 
 
 def _consecutive_ids(first: int, count: int, dictionary: str) -> tuple[int, ...]:
     # Checked before anything is made of them: a slip of the key can ask for a billion markers.
-    _check_ids((first, first + count - 1), dictionary)
+    check_ids((first, first + count - 1), dictionary)
     return tuple(range(first, first + count))
 
 
-def _check_ids(marker_ids: Sequence[int], dictionary: str) -> None:
+def check_ids(marker_ids: Sequence[int], dictionary: str) -> None:
+    """Raise BoardError for an id that the dictionary does not have."""
     capacity = len(get_dictionary(dictionary).bytesList)
     for marker_id in marker_ids:
         if not 0 <= marker_id < capacity:
-            raise BoardError(f'marker id {marker_id} is not in {dictionary}; allowed: 0 to '
+            raise BoardError(f'marker id {shown(marker_id)} is not in {dictionary}; allowed: 0 to '
                              f'{capacity - 1}')
 
 
-def _origin_shift(entries: _Entries, width: float, height: float) -> FloatArray:
+def _origin_shift(entries: Entries, width: float, height: float) -> FloatArray:
     """Return what moves a board from its lower left corner to the asked origin."""
     if entries.choice('origin', ('center', 'lower_left'), 'center') == 'lower_left':
         return np.zeros(3)
@@ -250,84 +300,6 @@ def _charuco_shift() -> float:
     corners = np.asarray(board.getChessboardCorners())[np.ravel(indices), :2]
     expected = corners * 100 - 0.5      # pixel centres stand at integers
     return round(2 * float(np.mean(pixels.reshape(-1, 2) - expected))) / 2
-
-
-class _Entries:
-    """Reads a mapping of a board file entry by entry, with one clear error for a wrong one."""
-
-    def __init__(self, mapping: Any, where: str) -> None:
-        if not isinstance(mapping, Mapping):
-            raise BoardError(f'{where} must be a mapping of names to values, not '
-                             f'{type(mapping).__name__}')
-        self._mapping, self._where, self._used = mapping, where, set[str]()
-
-    def has(self, name: str) -> bool:
-        return name in self._mapping
-
-    def text(self, name: str, default: str) -> str:
-        return str(self._get(name, default))
-
-    def choice(self, name: str, allowed: tuple[str, ...], default: str | None = None) -> str:
-        value = self._get(name, default)
-        if value not in allowed:
-            raise self._error(name, value, ' or '.join(allowed))
-        return str(value)
-
-    def flag(self, name: str) -> bool:
-        value = self._get(name, False)
-        if not isinstance(value, bool):
-            raise self._error(name, value, 'true or false')
-        return value
-
-    def count(self, name: str, default: int | None = None, least: int = 1) -> int:
-        value = self._get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self._error(name, value, f'a whole number from {least} on')
-        return value
-
-    def length(self, name: str, default: float | None = None) -> float:
-        value = self._get(name, default)
-        least = 0.0 if default is not None else 1e-6
-        if not _is_number(value) or not least <= value <= _LONGEST:
-            raise self._error(name, value, 'a length in metres')
-        return float(value)
-
-    def numbers(self, name: str, shape: tuple[int, ...], default: Any = None) -> FloatArray:
-        value = self._get(name, default)
-        try:
-            array = np.array(value, np.float64)
-        except (TypeError, ValueError, OverflowError):
-            array = np.zeros(0)
-        if array.shape != shape or not np.all(np.isfinite(array)):
-            wanted = ' x '.join(map(str, shape))
-            raise self._error(name, value, f'{wanted} numbers (metres or radians)')
-        return array
-
-    def sequence(self, name: str) -> Sequence[Any]:
-        value = self._get(name, None)
-        if not isinstance(value, list) or not value:
-            raise self._error(name, value, 'a list with at least one entry')
-        return value
-
-    def check_all_used(self) -> None:
-        unknown = sorted(str(name) for name in set(self._mapping) - self._used)
-        if unknown:
-            raise BoardError(f'{self._where}: {", ".join(unknown)} is not known here; known: '
-                             f'{", ".join(sorted(self._used))}')
-
-    def _get(self, name: str, default: Any) -> Any:
-        self._used.add(name)
-        value = self._mapping.get(name, default)
-        if value is None:
-            raise BoardError(f'{self._where}: {name} is missing')
-        return value
-
-    def _error(self, name: str, value: Any, allowed: str) -> BoardError:
-        return BoardError(f'{self._where}: {name} is {value!r}; allowed: {allowed}')
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 _MAKERS = {'grid': _make_grid, 'charuco': _make_charuco, 'markers': _make_markers}

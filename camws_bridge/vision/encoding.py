@@ -1,6 +1,9 @@
 """Image files in memory: JPEG and PNG, both ways."""
 from __future__ import annotations
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 
@@ -15,6 +18,7 @@ _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 # Drivers may pad the end with zeros.
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _PNG_START = b'\x89PNG\r\n\x1a\n'
+_IHDR_END = 33
 # SOF0 ... SOF15 but DHT (C4), JPG (C8) and DAC (CC), ITU-T T.81 table B.1
 _START_OF_FRAME = frozenset(range(0xc0, 0xd0)) - {0xc4, 0xc8, 0xcc}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xd0, 0xd8)})
@@ -33,6 +37,19 @@ def encode(image: Array, content_type: str, quality: int) -> bytes:
         raise ImageError('not_encoded', f'{image.shape} {image.dtype} does not go into a '
                          f'{content_type}')
     return data.tobytes()
+
+
+def encode_bilevel_png(image: Array, per_metre: int) -> bytes:
+    """Return the PNG file, one bit a pixel, of an image of 0 and 255; it tells its scale."""
+    if image.ndim != 2 or not image.size:
+        raise ImageError('not_encoded', f'{image.shape} does not go into a bilevel PNG')
+    _, data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_BILEVEL, 1,
+                                           cv2.IMWRITE_PNG_COMPRESSION, 9])
+    file = data.tobytes()
+    # OpenCV writes no pHYs chunk (PNG 11.3.4.3), which belongs before the pixels: after IHDR.
+    chunk = b'pHYs' + struct.pack('>IIB', per_metre, per_metre, 1)
+    phys = struct.pack('>I', len(chunk) - 4) + chunk + struct.pack('>I', zlib.crc32(chunk))
+    return file[:_IHDR_END] + phys + file[_IHDR_END:]
 
 
 def decode(data: bytes, gray: bool = False) -> Array:

@@ -141,13 +141,15 @@ def board_view_map(project: Projection, area: tuple[float, float, float, float],
     Return where each pixel of the straight view of a board lies in the image.
 
     The result is (h, w, 2) float32 px, for cv2.remap, the lens included: exact on a grid of
-    8 px, linear between. None when part of the board is not in front of the camera, and for an
-    area that is no more than a line, as that of markers on a wall.
+    8 px, linear between. ``area`` is left, bottom, right, top. None when part of the board is not
+    in front of the camera, and for an area that is no more than a line, as that of markers on a
+    wall.
     """
     x0, y0, x1, y1 = area
-    if min(x1 - x0, y1 - y0) * _MOST_ASPECT < max(x1 - x0, y1 - y0, 1e-6):
+    across, along = x1 - x0, abs(y1 - y0)
+    if min(across, along) * _MOST_ASPECT < max(across, along, 1e-6):
         return None
-    height = max(1, round(width * (y1 - y0) / (x1 - x0)))
+    height = max(1, round(width * along / across))
     # A small view has large steps in the image: more exact points, up to one for each pixel.
     columns, rows = (max(min(size, 32), size // _MAP_STEP + 1) for size in (width, height))
     xs, ys = np.meshgrid(np.linspace(0.5, width - 0.5, columns) / width,

@@ -30,6 +30,7 @@ from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import Settings
 from camws_bridge.vision.encoding import JPEG
 from camws_bridge.websockets.connection_manager import Client, ConnectionManager
+from camws_bridge.websockets.frames_at_hand import FramesAtHand, needs_depth, shows_poses
 from camws_bridge.websockets.lanes import Lane, usable_cores
 from camws_bridge.websockets.newest_messages import NewestMessages
 from camws_bridge.websockets.variants import MAX_VARIANTS
@@ -76,13 +77,11 @@ class StreamingService:
         self._work = threading.Event()
         self._stopping = self._forgetting = False
         self._thread: threading.Thread | None = None
-        # R: the newest frame. P: the one at hand, and the newest that has depth (often the same).
+        # R: the newest frame. P: of which frame each message is made.
         self._newest_context: FrameContext | None = None
-        self._context: FrameContext | None = None
-        self._depth_context: FrameContext | None = None
+        self._at_hand = FramesAtHand()
         self._snapshot: TransformsSnapshot | None = None
         self._snapshot_at = 0.0
-        self._depth_paired_at = 0.0
         self._logged: dict[str, float] = {}
         # To W. Two threads may make one variant of two images: the newer one stays.
         self._outbox: LatestSlots[Variant, Message] = LatestSlots(lambda message: message.seq)
@@ -142,7 +141,9 @@ class StreamingService:
     @property
     def wants_depth(self) -> bool:
         """Tell whether anything made of depth images is wanted by anyone."""
-        return any(map(_needs_depth, (*self._connections.variants, *self._newest.awaited)))
+        variants = (*self._connections.variants, *self._newest.awaited)
+        return any(map(needs_depth, variants)) or (self._settings().depth.refine_poses and (
+            any(map(shows_poses, variants)) or bool({POSES, OVERLAY} & self._other_demand())))
 
     @property
     def newest_frame(self) -> Frame | None:
@@ -165,7 +166,7 @@ class StreamingService:
     @property
     def waits_for_depth(self) -> bool:
         """Tell whether depth is wanted, and none was paired with an image for a while."""
-        since = max(self._depth_paired_at, self._depth_wanted_at)
+        since = max(self._at_hand.depth_paired_at, self._depth_wanted_at)
         return self.wants_depth and time.monotonic() - since > _DEPTH_PATIENCE
 
     def forget(self) -> None:
@@ -219,7 +220,8 @@ class StreamingService:
 
     def _current(self, variant: Variant) -> Message | None:
         """Return the message that was made of the frame at hand."""
-        context = self._depth_context if _needs_depth(variant) else self._newest_context
+        waits = needs_depth(variant) or shows_poses(variant)
+        context = self._at_hand.of(variant) if waits else self._newest_context
         message = self._newest.get(variant)
         return message if context and message and message.seq == context.frame.seq else None
 
@@ -252,7 +254,7 @@ class StreamingService:
     def _wake_with(self, context: FrameContext) -> None:
         replaced = self._frames.put(context)
         # P takes the newest whenever it is woken: it may have had this one already.
-        if replaced is not None and replaced is not self._context:
+        if replaced is not None and replaced is not self._at_hand.newest:
             self._metrics.messages_replaced.labels('image', 'processing').inc()
         self._work.set()
 
@@ -260,7 +262,7 @@ class StreamingService:
 
     def _run(self) -> None:
         while True:
-            self._work.wait()
+            self._work.wait(self._at_hand.patience)
             self._work.clear()
             if self._stopping:
                 return
@@ -268,74 +270,59 @@ class StreamingService:
             self._guarded('processing', self._work_off)
 
     def _work_off(self) -> None:
+        at_hand = self._at_hand
         if self._forgetting:
-            self._forgetting = False
-            self._context = self._depth_context = self._snapshot = None
+            self._forgetting, self._snapshot = False, None
+            at_hand.clear()
         self._frames.take()
         context, depth_frame = self._newest_context, self._depth_frames.take()
-        if context is not None and context is not self._context:
-            self._begin(context)
+        if context is not None and context is not at_hand.newest:
+            at_hand.begin(context)
         if depth_frame is not None:
-            self._add_depth(depth_frame)
-        if self._context is not None:
-            self._process(self._context)
+            at_hand.add_depth(depth_frame, lambda frame: FrameContext(frame, self._settings()))
+        at_hand.stop_waiting()
+        if at_hand.newest is not None:
+            self._process()
 
-    def _begin(self, context: FrameContext) -> None:
-        self._context = context
-        if context.frame.depth is not None:
-            self._depth_context = context
-            self._depth_paired_at = time.monotonic()
-
-    def _add_depth(self, frame: Frame) -> None:
-        context = self._context
-        if context is not None and context.frame.seq == frame.seq:
-            context.add_depth(frame)
-            self._depth_context = context
-        else:
-            self._depth_context = FrameContext(frame, self._settings())
-        self._depth_paired_at = time.monotonic()
-
-    def _process(self, context: FrameContext) -> None:
+    def _process(self) -> None:
         wanted, demand = self._wanted(), self._other_demand()
         # With few cores other pictures would only slow the poses down; colour never waits.
-        self._start_lanes(context, [variant for variant in wanted if self._has_many_cores
-                                    or variant.stream_id == 'color'], demand)
-        self._find_poses(context, wanted, demand)
+        self._start_lanes([variant for variant in wanted if self._has_many_cores
+                           or variant.stream_id == 'color'], demand)
+        self._find_poses(wanted, demand)
         for variant in wanted:
-            if variant.stream_id in json_service.OBJECTS and _is_ready(context, variant):
+            context = self._at_hand.of(variant)
+            if (variant.stream_id in json_service.OBJECTS and context is not None
+                    and _is_ready(context, variant)):
                 self._make(context, variant)
-        if POSES in demand and context.made(SNAPSHOT):
+        context = self._at_hand.for_poses
+        if POSES in demand and context is not None and context.made(SNAPSHOT):
             context.once(POSES, partial(self._guarded, 'publish',
                                         partial(self._publish_poses, context)))
-        self._start_lanes(context, wanted, demand)
+        self._start_lanes(wanted, demand)
 
-    def _find_poses(self, context: FrameContext, wanted: Iterable[Variant],
-                    demand: frozenset[str]) -> None:
+    def _find_poses(self, wanted: Iterable[Variant], demand: frozenset[str]) -> None:
         """Detect and solve where it is wanted: on this thread only, frame after frame."""
-        contexts = {context} if demand & {POSES, OVERLAY} else set()
-        contexts |= {of_stream for variant in wanted if _shows_poses(variant)
-                     and (of_stream := self._context_for(context, variant))}
-        for each in contexts:
-            if not each.made(SNAPSHOT):
-                snapshot = self._guarded(POSES, partial(self._aruco.analyse, each))
+        contexts = {self._at_hand.of(variant) for variant in wanted if shows_poses(variant)}
+        if demand & {POSES, OVERLAY}:
+            contexts.add(self._at_hand.for_poses)
+        for context in contexts:
+            if context is not None and not context.made(SNAPSHOT):
+                snapshot = self._guarded(POSES, partial(self._aruco.analyse, context))
                 if snapshot is not None:
                     self._snapshot, self._snapshot_at = snapshot, time.monotonic()
 
-    def _context_for(self, context: FrameContext, variant: Variant) -> FrameContext | None:
-        """Return what a variant is made of: the frame at hand, or the newest with depth."""
-        return self._depth_context if _needs_depth(variant) else context
-
-    def _start_lanes(self, context: FrameContext, wanted: Iterable[Variant],
-                     demand: frozenset[str]) -> None:
+    def _start_lanes(self, wanted: Iterable[Variant], demand: frozenset[str]) -> None:
         """Have the pictures made that are ready to be, each stream's in its lane."""
-        if OVERLAY in demand and context.made(SNAPSHOT) and not context.made(OVERLAY):
+        context = self._at_hand.for_poses
+        if (OVERLAY in demand and context is not None and context.made(SNAPSHOT)
+                and not context.made(OVERLAY)):
             self._lanes[_OVERLAY_VARIANT.stream_id].put(context)
         for variant in wanted:
-            lane = self._lanes.get(variant.stream_id)
-            of_stream = self._context_for(context, variant)
-            if (lane is not None and of_stream is not None and not of_stream.is_claimed(variant)
-                    and _is_ready(of_stream, variant)):
-                lane.put(of_stream)
+            lane, context = self._lanes.get(variant.stream_id), self._at_hand.of(variant)
+            if (lane is not None and context is not None and not context.is_claimed(variant)
+                    and _is_ready(context, variant)):
+                lane.put(context)
 
     def _publish_poses(self, context: FrameContext) -> bool:
         self._bus.publish(TRANSFORMS_COMPUTED, self._aruco.analyse(context))
@@ -425,19 +412,5 @@ def _first_colours(wanted: Sequence[Variant]) -> list[Variant]:
             == (colours[0].width, colours[0].quality, colours[0].content_type)]
 
 
-def _needs_depth(variant: Variant) -> bool:
-    product = image_service.CATALOGUE.get(variant.stream_id)
-    return product is not None and 'depth' in product.needs
-
-
-def _shows_poses(variant: Variant) -> bool:
-    """Tell whether a message holds anything of what was detected in the frame."""
-    product = image_service.CATALOGUE.get(variant.stream_id)
-    if product is not None and product.shows_poses:
-        return True
-    names = variant.embed if product else (variant.stream_id,)
-    return any(name != json_service.CAMERA_INFO for name in names)
-
-
 def _is_ready(context: FrameContext, variant: Variant) -> bool:
-    return not _shows_poses(variant) or context.made(SNAPSHOT) is not None
+    return not shows_poses(variant) or context.made(SNAPSHOT) is not None

@@ -16,7 +16,8 @@ with warnings.catch_warnings():
     import rosidl_generator_py  # noqa: F401
 
 from camws_bridge.demo.scene import Scene
-from camws_bridge.vision.boards import Board, read_board
+from camws_bridge.vision.board_files import BoardDefaults, read_board
+from camws_bridge.vision.boards import Board
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_BOARD = ROOT / 'config' / 'boards' / 'demo_board.yaml'
@@ -26,7 +27,7 @@ Start = Callable[..., 'subprocess.Popen[str]']
 
 @pytest.fixture(scope='session')
 def board() -> Board:
-    return read_board(str(DEMO_BOARD), 'DICT_5X5_100')
+    return read_board(str(DEMO_BOARD), BoardDefaults('DICT_5X5_100'))
 
 
 @pytest.fixture(scope='session')

@@ -9,12 +9,12 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is built by scripts/setup')
 
-from geometry_msgs.msg import PoseArray
+from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
 from ros_side import LATCHED, RELIABLE
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from camws_bridge.models import Stamp
+from camws_bridge.models import Stamp, StaticPose
 from camws_bridge.ros.pose_publisher import PosePublisher
 from camws_bridge.settings import SettingsHolder
 from camws_bridge.vision.geometry import difference, from_quaternion, from_xyz_rpy, invert
@@ -121,6 +121,63 @@ def test_without_a_robot_or_tf_nothing_is_static(graph, values):
     assert static == []
 
 
+SETTLED = (
+    StaticPose(None, 'camera', 'settled', BOARD_POSE, 30, STAMP, 1.0),
+    StaticPose(7, 'board', 'settled', invert(BOARD_POSE) @ MARKER_POSE, 30, STAMP, 1.0),
+    StaticPose(8, 'board', 'collecting'))
+
+
+def test_what_has_settled_is_latched_and_what_is_static_never_moves(graph):
+    poses = Poses(graph, static__board=True, static__markers=['7', '8'])
+    static = graph.listen(TFMessage, 'tf_static', LATCHED)
+    graph.spin_until(lambda: len(static) == 1, 'the robot')
+    for statics, settled in (((replace(SETTLED[0], parent_from_child=None), *SETTLED[1:]), 1),
+                             (SETTLED, 2)):
+        for _ in range(3):
+            poses.publisher.publish(replace(SNAPSHOT, statics=statics))
+        graph.spin_until(lambda n=settled: len(static) > n, 'the whole set, once a change')
+        assert len(static[-1].transforms) == settled + 1
+    graph.spin_for(0.1)
+    assert (len(static), poses.tf) == (3, [])
+    found = {item.child_frame_id: item for item in static[-1].transforms}
+    assert found['aruco_board'].header.frame_id == 'camera_optical'
+    assert is_pose(found['aruco_board'].transform, BOARD_POSE)
+    assert found['aruco_marker_7'].header.frame_id == 'aruco_board'
+    assert is_pose(found['aruco_marker_7'].transform, invert(BOARD_POSE) @ MARKER_POSE)
+    assert 'base_link' in found
+
+
+def test_a_static_board_may_be_the_root(graph):
+    poses = Poses(graph, tf__root='board', robot__pose_in_board=[])
+    static = graph.listen(TFMessage, 'tf_static', LATCHED)
+    moving = poses.publish(replace(SNAPSHOT, statics=SETTLED[:1]))
+    assert set(moving) == {'aruco_marker_7'}
+    graph.spin_until(lambda: static)
+    camera, = static[0].transforms
+    assert (camera.header.frame_id, camera.child_frame_id) == ('aruco_board', 'camera_optical')
+    assert is_pose(camera.transform, invert(BOARD_POSE))
+
+
+def test_without_a_frame_only_the_robot_is_static(graph):
+    poses = Poses(graph)
+    static = graph.listen(TFMessage, 'tf_static', LATCHED)
+    graph.spin_until(lambda: static)
+    poses.publisher.publish(replace(SNAPSHOT, statics=SETTLED, camera_frame_id=''))
+    poses.publish()
+    assert len(static) == 1
+
+
+@pytest.mark.parametrize(('values', 'wanted'), [({}, False), ({'static__board': True}, True)])
+def test_who_listens_to_tf_static_alone_wants_what_is_static(graph, values, wanted):
+    changes = {name.replace('__', '.'): value for name, value in values.items()}
+    node = graph.node()
+    publisher = PosePublisher(node, make_aruco(BOARD), SettingsHolder(
+        SETTINGS.with_values(changes)))
+    graph.listen(TFMessage, 'tf_static', LATCHED)
+    graph.spin_until(lambda: publisher._tf_static.get_subscription_count())
+    assert publisher.is_wanted is wanted
+
+
 def test_nothing_is_published_for_what_is_not_seen(graph):
     poses = Poses(graph)
     assert set(poses.publish(replace(SNAPSHOT, board=None))) == {'aruco_marker_7'}
@@ -148,12 +205,25 @@ def test_markers_are_drawn_anew_for_each_image(graph):
     clear, *markers = drawn[0].markers
     assert clear.action == Marker.DELETEALL
     by_name = {(found.ns, found.id): found for found in markers}
-    assert set(by_name) == {('markers', 7), ('ids', 7), ('markers', 2), ('ids', 2), ('board', 0)}
+    assert set(by_name) == {('markers', 7), ('ids', 7), ('markers', 2), ('ids', 2), ('board', 0),
+                            ('covariance', 7), ('covariance', -1)}
     assert len(by_name) == len(markers)
     assert {found.header.frame_id for found in markers} == {'camera_optical'}
     assert {found.header.stamp.nanosec for found in markers} == {STAMP.nanosec}
     check_squares(by_name)
     check_board(by_name['board', 0])
+    check_ellipsoid(by_name['covariance', -1], BOARD_POSE, SNAPSHOT.board.covariance)
+    check_ellipsoid(by_name['covariance', 7], MARKER_POSE, SNAPSHOT.markers[0].covariance)
+
+
+def check_ellipsoid(drawn, pose, covariance):
+    assert drawn.type == Marker.SPHERE
+    assert matrix(drawn.pose)[:3, 3] == pytest.approx(pose[:3, 3])
+    # Its axes are the covariance's: 95 % of a normal distribution in space lie within 2.8 sigma.
+    axes = matrix(drawn.pose)[:3, :3]
+    half = np.array([drawn.scale.x, drawn.scale.y, drawn.scale.z]) / 2
+    np.testing.assert_allclose(axes @ np.diag((half / 2.7955) ** 2) @ axes.T,
+                               covariance[:3, :3], atol=1e-12)
 
 
 def check_squares(by_name):
@@ -222,3 +292,22 @@ def test_transforms_are_offered_as_tf2_does(graph):
     assert info.qos_profile.reliability is RELIABLE.reliability
     info, = poses.node.get_publishers_info_by_topic(graph.topic('tf_static'))
     assert info.qos_profile.durability is LATCHED.durability
+
+
+def test_the_board_has_a_pose_with_covariance(graph):
+    poses = Poses(graph, tf__publish=False)
+    assert not poses.publisher.is_wanted
+    arrived = poses.listen(PoseWithCovarianceStamped, 'board_pose')
+    assert poses.publisher.is_wanted
+    board = SNAPSHOT.board
+    for covariance in (board.covariance, None):
+        poses.publisher.publish(replace(SNAPSHOT, board=replace(board, covariance=covariance)))
+        graph.spin_until(lambda: arrived, 'a pose')
+        found = arrived.pop()
+        assert found.header.frame_id == 'camera_optical'
+        assert is_pose(found.pose.pose, BOARD_POSE)
+        expected = np.zeros((6, 6)) if covariance is None else covariance
+        np.testing.assert_allclose(found.pose.covariance.reshape(6, 6), expected)
+    poses.publisher.publish(replace(SNAPSHOT, board=None))
+    graph.spin_for(0.1)
+    assert not arrived

@@ -10,10 +10,12 @@ from camws_bridge.models import EncodedImage, Variant
 from camws_bridge.services import image_service
 from camws_bridge.services.image_service import CATALOGUE, ImageService, RAW
 from camws_bridge.vision import encoding, image_ops
+from camws_bridge.vision.boards import board_of_markers
 from camws_bridge.vision.camera import project_points
 from camws_bridge.vision.detection import MarkerDetector
+from camws_bridge.vision.finding import MarkerFinder
 from camws_bridge.vision.encoding import JPEG, PNG
-from camws_bridge.vision.geometry import transform_points
+from camws_bridge.vision.geometry import difference, transform_points
 
 VIEW = make_view()
 COLOUR = np.dstack([VIEW.gray, VIEW.gray // 2 + 60, 255 - VIEW.gray])
@@ -157,6 +159,17 @@ def test_the_board_is_seen_straight_from_above(camera):
     assert_upright(view)
 
 
+def test_a_board_whose_y_points_down_is_seen_upright_all_the_same():
+    corners = list(VIEW.board.corners * (1, -1, 1))
+    board = board_of_markers(VIEW.board.marker_ids, corners, VIEW.board.dictionary, margin=0.01)
+    aruco = make_aruco(board)
+    context = make_context(make_frame(VIEW.gray, VIEW.camera))
+    assert_upright(ImageService(aruco).board_perspective(context, Variant('board_perspective')))
+    turned = VIEW.camera_from_board @ np.diag([1.0, -1.0, -1.0, 1.0])
+    distance, angle = difference(aruco.analyse(context).board.camera_from_board, turned)
+    assert distance < 0.004 and angle < 0.02
+
+
 def inside_the_outline(margin):
     """Return which pixels show the board, its area grown by ``margin`` metres."""
     x0, y0, x1, y1 = VIEW.board.area
@@ -268,9 +281,9 @@ def test_nothing_is_computed_twice(monkeypatch):
                          'colour_depth'))):
         for name in names:
             count(module, name)
-    detect = MarkerDetector.detect
-    monkeypatch.setattr(MarkerDetector, 'detect', lambda self, gray: (
-        calls.append('detect'), detect(self, gray))[1])
+    find = MarkerFinder.find
+    monkeypatch.setattr(MarkerFinder, 'find', lambda self, *arguments: (
+        calls.append('find'), find(self, *arguments))[1])
     service = make_service()
     for frame in frames:
         context = make_context(frame)
@@ -279,7 +292,7 @@ def test_nothing_is_computed_twice(monkeypatch):
                 service.produce(context, Variant(stream_id))
                 # How a message is framed changes none of its bytes.
                 service.produce(context, Variant(stream_id, framed=True, embed=('markers',)))
-    once_a_frame = {'detect': 1, 'rectify': 1, 'board_view': 1, 'outline_mask': 2,
+    once_a_frame = {'find': 1, 'rectify': 1, 'board_view': 1, 'outline_mask': 2,
                     'colour_depth': 1, 'decode': 2, 'encode': 7, 'resize_to_width': 7}
     assert {name: calls.count(name) for name in once_a_frame} == {
         name: 2 * number for name, number in once_a_frame.items()}
@@ -288,7 +301,7 @@ def test_nothing_is_computed_twice(monkeypatch):
 
 def test_nothing_is_made_that_nobody_asked_for(monkeypatch):
     # Inject a fault by letting detection fail: what does not need it works.
-    monkeypatch.setattr(MarkerDetector, 'detect', lambda *_: pytest.fail('not asked for'))
+    monkeypatch.setattr(MarkerFinder, 'find', lambda *_: pytest.fail('not asked for'))
     for stream_id in ('color', 'rectified', 'depth', 'depth_raw'):
         assert produce(stream_id)
 

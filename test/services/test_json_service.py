@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 import numpy as np
 import pytest
 
-from camws_bridge.models import BoardPose, MarkerPose, SeenMarker
+from camws_bridge.models import BoardPose, MarkerPose, SeenMarker, Stamp, StaticPose
 from camws_bridge.services.json_service import CATALOGUE, EMBEDDABLE, JsonService
 
 VIEW = make_view()
@@ -54,6 +54,18 @@ def test_json_holds_finite_numbers_or_null(snapshot):
         message = json.loads(service.produce(context, name), parse_constant=refuse)
         assert message
         assert all(number is None or math.isfinite(number) for number in numbers(message))
+
+
+def test_the_aruco_object_tells_what_is_static():
+    settled = StaticPose(7, 'board', 'settled', np.eye(4), 42, Stamp(5, 6), 1.5)
+    service, context = make_service(make_snapshot(
+        statics=(StaticPose(None, 'camera', 'collecting', images=3), settled)))
+    message = json.loads(service.produce(context, 'aruco'), parse_constant=refuse)
+    assert message['static'] == [
+        {'kind': 'board', 'id': None, 'parent': 'camera', 'state': 'collecting', 'images': 3,
+         'since': None, 'seconds': 0.0},
+        {'kind': 'marker', 'id': 7, 'parent': 'board', 'state': 'settled', 'images': 42,
+         'since': {'sec': 5, 'nanosec': 6}, 'seconds': 1.5}]
 
 
 def test_the_catalogue_is_the_contracts():

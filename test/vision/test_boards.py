@@ -1,12 +1,11 @@
-from builders import CHARUCO, DICTIONARY, GRID, grid_board, MARKER_LIST, ROOT
+from builders import CHARUCO, DICTIONARY, GRID, grid_board, MARKER_LIST
 import cv2
 from hypothesis import given, strategies as st
 import numpy as np
 import pytest
-import yaml
 
 from camws_bridge.models import Detection
-from camws_bridge.vision.boards import BoardError, make_board, marker_square, read_board
+from camws_bridge.vision.boards import board_of_markers, BoardError, make_board, marker_square
 from camws_bridge.vision.detection import get_dictionary
 
 
@@ -83,6 +82,23 @@ def test_a_list_places_each_marker_by_pose_or_corners():
     assert board.area[1] == pytest.approx(-0.105)
 
 
+def test_a_rotation_may_be_given_as_a_quaternion():
+    by_angles, by_quaternion = (make_board({**ONE, 'markers': [{**ONE['markers'][0], **turn}]},
+                                           DICTIONARY)
+                                for turn in ({'rotation': [0, 0, 1.0]},
+                                             {'quaternion': [0, 0, np.sin(0.5), np.cos(0.5)]}))
+    np.testing.assert_allclose(by_quaternion.corners, by_angles.corners, atol=1e-12)
+
+
+def test_the_area_of_markers_that_face_away_is_told_as_seen_from_their_front():
+    seen_from_behind = marker_square(0.1) * (1, -1, 1) + (0.3, 0.2, 0)
+    board = board_of_markers([1], [seen_from_behind], DICTIONARY, margin=0.01)
+    assert board.front == -1
+    np.testing.assert_allclose(board.area, (0.24, 0.26, 0.36, 0.14))
+    np.testing.assert_allclose(board.outline[0], (0.24, 0.14, 0))
+    assert board_of_markers([1], [marker_square(0.1)], DICTIONARY).front == 1
+
+
 def test_only_markers_of_the_board_seen_once_are_matched():
     board = make_board(MARKER_LIST, DICTIONARY)
     seen = [detection(marker_id) for marker_id in (3, 4, 9, 9, 27)]
@@ -94,17 +110,6 @@ def test_only_markers_of_the_board_seen_once_are_matched():
         pixels, np.vstack([detection(3).corners, detection(27).corners]))
     points, pixels = board.correspondences(np.zeros((9, 9), np.uint8), [])
     assert (points.shape, pixels.shape) == ((0, 3), (0, 2))
-
-
-def test_board_files_are_read(tmp_path):
-    for description in (GRID, CHARUCO, MARKER_LIST):
-        path = tmp_path / f'{description["type"]}.yaml'
-        path.write_text(yaml.safe_dump({**description, 'dictionary': 'DICT_APRILTAG_36h11'}))
-        board = read_board(str(path), DICTIONARY)
-        assert board.dictionary == 'DICT_APRILTAG_36h11'
-        np.testing.assert_array_equal(board.corners, make_board(description, DICTIONARY).corners)
-    for path in (ROOT / 'config' / 'boards').glob('*.yaml'):
-        assert read_board(str(path), DICTIONARY).marker_ids
 
 
 def without(description, name):
@@ -152,7 +157,7 @@ def one(**changes):
     ({**ONE, 'markers': []}, r'markers is \[\]; allowed: a list'),
     ({**ONE, 'markers': {'id': 3}}, 'markers is '),
     ({**ONE, 'markers': [3]}, r'markers\[0\] must be a mapping'),
-    ({**ONE, 'markers': ONE['markers'] * 2}, 'a marker id stands twice'),
+    ({**ONE, 'markers': ONE['markers'] * 2}, 'marker id 3 stands twice'),
     (one(id=100), 'marker id 100 is not in'),
     (one(id='3'), r"markers\[0\]: id is '3'"),
     (one(size=1), r'markers\[0\]: size is not known here'),
@@ -163,7 +168,12 @@ def one(**changes):
     (one(rotation=[0, 0, float('inf')]), r'markers\[0\]: rotation is '),
     (one(rotation={'z': 1}), r'markers\[0\]: rotation is '),
     (one(corners=[[0, 0, 0]] * 3), r'markers\[0\]: corners is .*allowed: 4 x 3 numbers'),
-    (one(corners=[[0, 0, 0]] * 4), r'markers\[0\]: .*length_m|center'),
+    (one(corners=[[0, 0, 0]] * 4), r'markers\[0\]: corners is .*allowed: the corners of a square'),
+    (one(corners=[[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]]), 'allowed: the corners of a sq'),
+    (one(corners=[[0, 1, 0], [1, 1, 0], [1, 0.8, 0], [0, 0.8, 0]]), 'allowed: the corners of a'),
+    (one(quaternion=[0, 0, 0, 2]), r'quaternion is \[0.0, .* 2.0\]; allowed: x, y, z, w of'),
+    (one(quaternion=[0, 0, 0, 1], rotation=[0, 0, 0]), 'rotation and quaternion are both there'),
+    (one(quaternion=[0, 0, 1]), r'quaternion is \[0, 0, 1\]; allowed: 4 numbers'),
 ])
 def test_a_wrong_entry_is_named_with_what_is_allowed(description, said):
     with pytest.raises(BoardError, match=said) as caught:
@@ -186,19 +196,3 @@ def test_any_value_makes_a_board_or_a_board_error(description, data):
         assert str(error)
     else:
         assert np.all(np.isfinite(board.corners))
-
-
-@pytest.mark.parametrize(('content', 'said'), [
-    (b'type: [', 'is not YAML'), (b'\xff\xfe\x00', 'is not text|is not YAML'),
-    (b'', 'must be a mapping'), (b'type: grid', 'markers_x is missing')])
-def test_errors_name_the_file(tmp_path, content, said):
-    path = tmp_path / 'board.yaml'
-    path.write_bytes(content)
-    with pytest.raises(BoardError, match=f'board.yaml.*({said})'):
-        read_board(str(path), DICTIONARY)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    for path in (tmp_path / 'none.yaml', tmp_path):
-        with pytest.raises(BoardError, match=str(path)):
-            read_board(str(path), DICTIONARY)

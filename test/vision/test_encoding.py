@@ -1,10 +1,13 @@
+import zlib
+
 import builders  # noqa: F401  (the profile of hypothesis)
 import cv2
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from camws_bridge.vision.encoding import decode, encode, inspect, JPEG, PNG
+from camws_bridge.vision.encoding import (
+    decode, encode, encode_bilevel_png, inspect, JPEG, PNG)
 from camws_bridge.vision.pixel_formats import ImageError
 
 PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8), (64, 48),
@@ -104,3 +107,16 @@ def test_what_does_not_encode_is_an_image_error():
         with pytest.raises(ImageError) as caught:
             encode(image, JPEG, 80)
         assert caught.value.kind == 'not_encoded'
+
+
+def test_a_bilevel_png_keeps_its_pixels_and_tells_its_scale():
+    image = np.where(np.random.default_rng(0).random((30, 41)) < 0.5, 0, 255).astype(np.uint8)
+    data = encode_bilevel_png(image, 23622)
+    np.testing.assert_array_equal(decode(data, gray=True), image)
+    at = data.index(b'pHYs')
+    assert data[at + 4:at + 13] == (23622).to_bytes(4, 'big') * 2 + bytes([1])
+    assert zlib.crc32(data[at:at + 13]).to_bytes(4, 'big') == data[at + 13:at + 17]
+    assert data[24] == 1        # bits of a pixel
+    assert inspect(data) == (PNG, 41, 30)
+    with pytest.raises(ImageError):
+        encode_bilevel_png(np.zeros((4, 4, 2), np.uint8), 100)

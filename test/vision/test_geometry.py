@@ -1,4 +1,4 @@
-from builders import poses
+from builders import facing, poses
 from hypothesis import given, strategies as st
 import numpy as np
 import pytest
@@ -61,3 +61,24 @@ def test_difference_is_distance_and_angle(pose, angle):
     moved = pose @ geometry.from_xyz_rpy([0, 0.3, 0.4, angle, 0, 0])
     assert geometry.difference(pose, moved) == pytest.approx((0.5, angle))
     assert geometry.difference(pose, pose) == pytest.approx((0.0, 0.0), abs=1e-7)
+
+
+@pytest.mark.parametrize('tilt', [0.0, 0.3, -0.8])
+def test_the_mirrored_pose_looks_nearly_the_same(tilt):
+    pose = facing(0.05, -0.1, 1.0, tilt=tilt, turn=0.2, spin=0.5)
+    other = geometry.mirrored(pose)
+    np.testing.assert_allclose(other[:3, :3] @ other[:3, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(other[:3, :3]) == pytest.approx(1)
+    np.testing.assert_allclose(geometry.mirrored(other), pose, atol=1e-12)
+    points = np.array([[x, y, 0.0] for x in (-0.02, 0.02) for y in (-0.02, 0.02)])
+    seen = [p[:, :2] / p[:, 2:]
+            for p in (geometry.transform_points(at, points) for at in (pose, other))]
+    assert np.max(np.abs(seen[0] - seen[1])) < 0.05 * 0.04
+
+
+def test_a_pose_is_moved_in_the_axes_of_its_frame_about_its_own_origin():
+    pose = facing(0.05, -0.1, 1.0, tilt=0.3, turn=0.2)
+    shifted = geometry.moved(pose, np.array([0.1, 0.2, 0.3, 0.0, 0.0, 0.5]))
+    np.testing.assert_allclose(shifted[:3, 3], pose[:3, 3] + (0.1, 0.2, 0.3))
+    turn = Rotation.from_euler('z', 0.5).as_matrix()
+    np.testing.assert_allclose(shifted[:3, :3], turn @ pose[:3, :3])

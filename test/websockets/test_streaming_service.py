@@ -325,3 +325,140 @@ def test_the_variants_of_a_stream_are_bounded(bridge):
     assert not bridge.streaming.has_room_for(Variant('color', 1000))
     assert bridge.streaming.has_room_for(Variant('color', 5))
     assert bridge.streaming.has_room_for(Variant('depth', 1000))
+
+
+# -- poses that wait for the depth of their image ----------------------------------------------
+
+DEPTH = np.full((240, 320), 1000, np.uint16)
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def refining(bridge):
+    """A bridge that refines poses by depth, which flows: one image had its depth already."""
+    bridge.time = bridge.streaming._at_hand._clock = Clock()
+    bridge.settings.change({'depth.refine_poses': True, 'depth.max_wait': 1.0})
+    bridge.watchers = {stream: watch(bridge, Variant(stream)) for stream in ('color', 'markers')}
+    bridge.snapshots = []
+    bridge.bus.subscribe(TRANSFORMS_COMPUTED, bridge.snapshots.append)
+    bridge.demand = frozenset({POSES})
+    bridge.publish(depth=DEPTH)
+    bridge.watchers['markers'].wait_for(1)
+    return bridge
+
+
+def show(bridge):
+    """Publish an image without depth, and return it once all threads have seen it."""
+    frame = bridge.publish()
+    color, at_hand = bridge.watchers['color'], bridge.streaming._at_hand
+    wait_until(lambda: color.received and color.received[-1].seq == frame.seq
+               and at_hand.newest.frame.seq == frame.seq, 10, 'the image')
+    return frame
+
+
+def seqs(watcher):
+    return [message.seq for message in watcher.received]
+
+
+def test_poses_wait_for_depth_and_pictures_do_not(refining):
+    markers = refining.watchers['markers']
+    first, = seqs(markers)
+    analysed = []
+    analyse = refining.streaming._aruco._analyse
+    refining.streaming._aruco._analyse = lambda context: (
+        analysed.append(context.frame) or analyse(context))
+    frame = show(refining)
+    assert seqs(markers) == [first]
+    refining.streaming.on_depth(replace(frame, depth=DEPTH))
+    markers.wait_for(2)
+    wait_until(lambda: len(refining.snapshots) == 2, 10, 'poses for ROS')
+    assert seqs(markers) == [first, frame.seq]
+    assert [found.depth is DEPTH for found in analysed] == [True]
+    assert refining.snapshots[-1].seq == frame.seq
+
+
+def test_depth_that_is_some_images_late_still_finds_its_poses(refining):
+    markers = refining.watchers['markers']
+    first, = seqs(markers)
+    frames = [show(refining) for _ in range(4)]
+    assert seqs(markers) == [first]
+    for frame in (frames[1], frames[0], frames[3]):
+        refining.streaming.on_depth(replace(frame, depth=DEPTH))
+        wait_until(lambda f=frame: refining.streaming._at_hand.with_depth.frame.seq == f.seq, 10, 'it')
+    wait_until(lambda: seqs(markers)[-1] == frames[3].seq, 10, 'the newest poses')
+    # An image that was overtaken is left out: poses never go back in time.
+    assert seqs(markers) == [first, frames[1].seq, frames[3].seq]
+
+
+def test_poses_go_on_without_depth_that_does_not_come_in_time(refining):
+    markers = refining.watchers['markers']
+    first, = seqs(markers)
+    frames = [show(refining), show(refining)]
+    refining.time.now += 0.9
+    refining.streaming.wake()
+    later = show(refining)
+    assert seqs(markers) == [first]
+    refining.time.now += 0.2
+    refining.streaming.wake()
+    # The newest that has waited long enough; the next one still may.
+    assert markers.wait_for(2)[-1].seq == frames[1].seq
+    assert [context.frame.seq for _, context in refining.streaming._at_hand._waiting] == [later.seq]
+
+
+def test_when_depth_has_stopped_nothing_waits_any_more(refining):
+    refining.time.now += 1.1
+    frame = show(refining)
+    assert refining.watchers['markers'].wait_for(2)[-1].seq == frame.seq
+
+
+def test_the_thread_wakes_up_by_itself_when_an_image_has_waited_long_enough(bridge):
+    bridge.settings.change({'depth.refine_poses': True, 'depth.max_wait': 0.01})
+    bridge.watchers = {stream: watch(bridge, Variant(stream)) for stream in ('color', 'markers')}
+    bridge.publish(depth=DEPTH)
+    frame = show(bridge)
+    wait_until(lambda: seqs(bridge.watchers['markers'])[-1] == frame.seq, 10, 'its poses')
+
+
+def test_only_so_many_images_wait(refining):
+    first, = seqs(refining.watchers['markers'])
+    frames = [show(refining) for _ in range(8)]
+    wait_until(lambda: seqs(refining.watchers['markers']) == [
+        first, frames[0].seq, frames[1].seq], 10, 'the oldest go on')
+
+
+def test_without_depth_at_all_nothing_waits(bridge):
+    bridge.settings.change({'depth.refine_poses': True, 'depth.max_wait': 1.0})
+    markers = watch(bridge, Variant('markers'))
+    frame = bridge.publish()
+    markers.wait_for(1)
+    assert not bridge.streaming._at_hand._waiting
+    assert seqs(markers) == [frame.seq]
+
+
+def test_what_waits_is_forgotten_with_the_rest(refining):
+    show(refining)
+    assert refining.streaming._at_hand._waiting
+    refining.streaming.forget()
+    wait_until(lambda: not refining.streaming._at_hand._waiting, 10, 'nothing waits')
+    assert refining.streaming._at_hand.for_poses is None
+
+
+@pytest.mark.parametrize(('stream', 'embed', 'wanted'), [
+    ('color', (), False), ('rectified', (), False), ('markers', (), True),
+    ('aruco_debug', (), True), ('color', ('markers',), True), ('board_mask', (), True)])
+def test_depth_is_wanted_where_poses_are_refined_by_it(bridge, stream, embed, wanted):
+    watch(bridge, Variant(stream, framed=bool(embed), embed=embed))
+    assert bridge.streaming.wants_depth is False
+    bridge.settings.change({'depth.refine_poses': True})
+    assert bridge.streaming.wants_depth is wanted
+    for demand in (POSES, OVERLAY):
+        bridge.demand = frozenset({demand})
+        assert bridge.streaming.wants_depth is True

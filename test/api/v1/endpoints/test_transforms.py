@@ -60,6 +60,7 @@ def test_aruco_lists_all_markers_and_the_boards_state(bridge):
     single = [marker for marker in value['markers'] if not marker['on_board']]
     assert [marker['id'] for marker in single] == [42]
     assert len(single[0]['corners_px']) == 4 and single[0]['length_m'] == 0.05
+    assert value['static'] == []
 
 
 def test_calibration(bridge):
