@@ -392,7 +392,8 @@ def test_depth_that_is_some_images_late_still_finds_its_poses(refining):
     assert seqs(markers) == [first]
     for frame in (frames[1], frames[0], frames[3]):
         refining.streaming.on_depth(replace(frame, depth=DEPTH))
-        wait_until(lambda f=frame: refining.streaming._at_hand.with_depth.frame.seq == f.seq, 10, 'it')
+        wait_until(lambda seq=frame.seq: refining.streaming._at_hand.with_depth.frame.seq == seq,
+                   10, 'it')
     wait_until(lambda: seqs(markers)[-1] == frames[3].seq, 10, 'the newest poses')
     # An image that was overtaken is left out: poses never go back in time.
     assert seqs(markers) == [first, frames[1].seq, frames[3].seq]
@@ -410,7 +411,8 @@ def test_poses_go_on_without_depth_that_does_not_come_in_time(refining):
     refining.streaming.wake()
     # The newest that has waited long enough; the next one still may.
     assert markers.wait_for(2)[-1].seq == frames[1].seq
-    assert [context.frame.seq for _, context in refining.streaming._at_hand._waiting] == [later.seq]
+    waiting = refining.streaming._at_hand._waiting
+    assert [context.frame.seq for _, context in waiting] == [later.seq]
 
 
 def test_when_depth_has_stopped_nothing_waits_any_more(refining):
@@ -424,7 +426,7 @@ def test_the_thread_wakes_up_by_itself_when_an_image_has_waited_long_enough(brid
     bridge.watchers = {stream: watch(bridge, Variant(stream)) for stream in ('color', 'markers')}
     bridge.publish(depth=DEPTH)
     frame = show(bridge)
-    wait_until(lambda: seqs(bridge.watchers['markers'])[-1] == frame.seq, 10, 'its poses')
+    wait_until(lambda: seqs(bridge.watchers['markers'])[-1:] == [frame.seq], 10, 'its poses')
 
 
 def test_only_so_many_images_wait(refining):
