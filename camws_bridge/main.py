@@ -105,12 +105,12 @@ def _spin(node: Node, stop: threading.Event) -> bool:
 
 def _announce(node: Node, application: Application) -> None:
     settings, server = application.settings(), application.server
-    from camws_bridge.api.access import is_loopback
+    from camws_bridge.api.origins import is_loopback
     log = node.get_logger()
     if is_loopback(settings.host):
         log.info('only this machine can connect; -p host:=0.0.0.0 opens it to the network')
-    elif not application.bridge.access.needs_token or not settings.tls.certfile:
-        log.warning('everybody on the network can connect: see auth.token and tls.certfile')
+    for line in application.bridge.access.warnings():
+        log.warning(line)
     log.info(f'listening on {server.url}')
 
 

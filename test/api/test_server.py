@@ -15,6 +15,7 @@ from web_bridge import running_bridge, WebBridge
 from camws_bridge.api import server
 from camws_bridge.api.access import Access
 from camws_bridge.api.server import ServerError
+from camws_bridge.metrics import Metrics
 from camws_bridge.parameter import SettingsError
 from camws_bridge.settings import Settings
 
@@ -119,7 +120,8 @@ def test_a_host_that_is_not_ours_is_one_clear_error():
     ('rebound.example', 'http://rebound.example', False), ('localhost', 'http://[', False),
     ('proxy.example', 'https://proxy.example', True), ('proxy.example', None, True)])
 def test_a_page_that_has_its_name_point_here_may_not_read(host, origin, allowed):
-    access = Access(Settings().with_values({'allowed_origins': ['https://proxy.example']}))
+    settings = Settings().with_values({'allowed_origins': ['https://proxy.example']})
+    access = Access(lambda: settings, Metrics())
     headers = {'Host': f'{host}', **({'Origin': origin} if origin else {})}
     request = HTTPServerRequest(
         start_line=RequestStartLine('GET', '/', 'HTTP/1.1'), headers=HTTPHeaders(headers))

@@ -10,6 +10,7 @@ from tornado.web import HTTPError
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiError, ApiHandler
 from camws_bridge.api.sockets import keep_fresh
+from camws_bridge.api.tokens import EVERYBODY
 from camws_bridge.models import Message, Variant
 from camws_bridge.services import image_service
 from camws_bridge.services.image_service import RAW
@@ -21,6 +22,8 @@ from camws_bridge.websockets.variants import choose_variant
 
 _WAIT = 1.0
 _TYPES = {'jpg': JPEG, 'png': PNG}
+# What a token must be for: the same data, undecorated.
+_RAW_STREAMS = {'color': 'color', 'depth': 'depth_raw'}
 _BOUNDARY = 'camws-frame'
 # JPEG holds 8 bits: it would lose what this stream is for.
 _PNG_ONLY = frozenset({'depth_raw'})
@@ -42,6 +45,7 @@ class ImageRequestHandler(ApiHandler):
         if stream_id not in image_service.CATALOGUE:
             raise ApiError(404, 'unknown_stream', f"there is no image stream '{stream_id}'; there "
                            f'are: {", ".join(image_service.CATALOGUE)}')
+        self.need(stream_id)
 
     def send_image(self, message: Message) -> None:
         """Answer with an image."""
@@ -86,6 +90,7 @@ class RawImageHandler(ImageRequestHandler):
 
     async def get(self, stream_id: str) -> None:
         """Answer with packed rows in the camera's own layout, described by headers."""
+        self.need(_RAW_STREAMS[stream_id])
         message = await fetch(self.bridge, Variant(stream_id, content_type=RAW))
         self.set_header('X-Width', str(message.width))
         self.set_header('X-Height', str(message.height))
@@ -99,6 +104,7 @@ class MaskHandler(ImageRequestHandler):
 
     async def get(self, name: str) -> None:
         """Answer with ``board.png`` or ``marker.png?id=7``."""
+        self.need(f'{name}_mask')
         options = self.read_options()
         self.send_image(await fetch(self.bridge, choose_variant(f'{name}_mask', options)))
 
@@ -122,21 +128,30 @@ class MjpegHandler(ImageRequestHandler):
             raise ApiError(404, 'no_such_format', f'{stream_id} is there as .png only')
         options = self.read_options()
         self._variant = choose_variant(stream_id, options, content_type=JPEG)
-        if (self.bridge.connections.total >= self.bridge.settings().max_clients
-                or not self.bridge.streaming.has_room_for(self._variant)):
-            raise ApiError(503, 'too_many_clients', 'too many clients, or different settings')
+        if not self.bridge.streaming.has_room_for(self._variant):
+            raise ApiError(503, 'too_many_settings',
+                           f'too many different settings of {stream_id} are in use')
+        seat = self.bridge.access.limits.take_seat(str(self.request.remote_ip))
+        if isinstance(seat, str):
+            raise ApiError(503, 'too_many_clients', seat)
+        try:
+            await self._stream_to(StreamClient(
+                self, stream_id, options, self.bridge.metrics, self.bridge.streaming.wake))
+        finally:
+            seat.leave()
+
+    async def _stream_to(self, client: StreamClient) -> None:
         self.set_header('Content-Type', f'multipart/x-mixed-replace; boundary={_BOUNDARY}')
         self.set_header('Connection', 'close')
         self._stream = self.request.connection.stream  # type: ignore[union-attr]
         keep_fresh(self._stream)
         await self.flush()
-        self._client = StreamClient(
-            self, stream_id, options, self.bridge.metrics, self.bridge.streaming.wake)
-        self.bridge.streaming.connect(self._variant, self._client)
+        self._client = client
+        self.bridge.streaming.connect(self._variant, client)
         try:
             await self._closed.wait()
         finally:
-            self.bridge.streaming.disconnect(self._variant, self._client)
+            self.bridge.streaming.disconnect(self._variant, client)
 
     def head(self, *_: str) -> None:
         """Refuse: the answer to HEAD would never end."""
@@ -174,6 +189,8 @@ class MjpegHandler(ImageRequestHandler):
         """Remove a client that has taken nothing for too long (seconds, monotonic)."""
         if self._client and now - self._client.last_alive > self.bridge.settings().client_timeout:
             self.bridge.metrics.clients_removed.labels('timeout').inc()
+            self.abort()
+        elif self.bridge.access.why_not(self.grant or EVERYBODY, [self._variant.stream_id]):
             self.abort()
 
     async def _flush(self) -> None:

@@ -328,7 +328,8 @@ def test_who_asks_and_never_reads_fills_no_memory():
     # Inject a fault by a client that asks as long as the bridge reads, and never reads itself.
     request = b'{"op":"time","t0":1}'
     requests = (b'\x81' + bytes([0x80 | len(request)]) + bytes(4) + request) * 1000
-    with running_bridge(client_timeout=60.0) as bridge:
+    with running_bridge(client_timeout=60.0,
+                        limits__messages_per_second=100000.0) as bridge:
         client = open_socket(bridge, 'color', 'Sec-WebSocket-Protocol: camws.v1\r\n', 4096)
         client.settimeout(1.0)
         with pytest.raises(TimeoutError):
