@@ -6,11 +6,13 @@ or more, in which Ctrl-C must end the bridge as it does later, not with a traceb
 """
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
 
+from camws_bridge.commands import table
 from camws_bridge.ros.memory import keep_large_blocks
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the bridge until SIGINT or SIGTERM; return the exit code."""
+    """Run a command, or the bridge until SIGINT or SIGTERM; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if table.is_command(given):
+        return table.run(given)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -62,6 +67,7 @@ def _run(node: Node, stop: threading.Event) -> int:
         node.destroy_node()
         return 1
     _announce(node, application)
+    _reload_on_hangup(application, stop)
     try:
         ended_well = _spin(node, stop)
     finally:
@@ -101,6 +107,30 @@ def _spin(node: Node, stop: threading.Event) -> bool:
     executor.shutdown()
     thread.join()
     return not failures
+
+
+def _reload_on_hangup(application: Application, stop: threading.Event) -> None:
+    """Let SIGHUP read tokens and certificate again; when the terminal is gone, it ends all."""
+    settings = application.settings()
+    if not settings.auth.tokens_file and not settings.tls.certfile:
+        return      # there is nothing to read: SIGHUP is what it is to other nodes
+    had_terminal = _has_terminal()
+
+    def on_hangup(*_: object) -> None:
+        if had_terminal and not _has_terminal():
+            stop.set()
+        else:
+            application.server.reload()
+
+    signal.signal(signal.SIGHUP, on_hangup)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open('/dev/tty', os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _announce(node: Node, application: Application) -> None:

@@ -17,11 +17,12 @@ PACKAGE = 'camws_bridge'
 LAYERS = (
     {'main'},
     {'dependencies'},
-    {'ros', 'api', 'demo'},
+    {'ros', 'api', 'demo', 'commands'},
     {'websockets'},
     {'services'},
     {'vision', 'events'},
-    {'models', 'settings', 'latest_slot', 'metrics', 'share', 'json_text'},
+    {'models', 'settings', 'latest_slot', 'metrics', 'share', 'json_text',
+     'tokens'},
     {'parameter'},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -35,6 +36,7 @@ FORBIDDEN = {
     'websockets': {'rclpy', 'tornado', 'cv2'},
     'websockets.connection_manager': {'asyncio', 'threading'},
     'api': {'rclpy', 'cv2'},
+    'commands': {'rclpy', 'tornado', 'cv2'},
     'ros': {'tornado', 'asyncio'},
     'models': {'rclpy', 'tornado', 'cv2'},
     'settings': {'rclpy', 'tornado', 'cv2', 'numpy'},

@@ -10,7 +10,7 @@ from camws_bridge.api.addresses import client_address, is_proxied
 from camws_bridge.api.limits import Limits
 from camws_bridge.api.origins import is_loopback, Origins
 from camws_bridge.api.refusals import Refusal
-from camws_bridge.api.tokens import digest_of, EVERYBODY, Token, TokenStore, UNGUESSABLE
+from camws_bridge.tokens import digest_of, EVERYBODY, Token, TokenStore, UNGUESSABLE
 from camws_bridge.api.watched_files import WatchedFiles
 from camws_bridge.metrics import Metrics
 from camws_bridge.parameter import SettingsError
@@ -57,7 +57,7 @@ class Access:
         self.limits = Limits(settings, metrics)
         self.origins = Origins(now.allowed_origins, now.host)
         self._settings = settings
-        self._tokens = TokenStore(now.auth)
+        self._tokens = TokenStore(now.auth.token, now.auth.tokens_file)
         self._file = WatchedFiles([now.auth.tokens_file])
         self._warn_of_patterns()
 

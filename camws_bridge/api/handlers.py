@@ -12,7 +12,7 @@ from camws_bridge import json_text
 from camws_bridge.api.access import Refused
 from camws_bridge.api.bridge import Bridge
 from camws_bridge.api.origins import host_name
-from camws_bridge.api.tokens import Token
+from camws_bridge.tokens import Token
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,8 @@ _PAUSE = 0.25
 # How many that are turned away may take their time to read why, and how long (seconds).
 _MOST_LINGERING, _LINGER = 64, 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# What tornado logs of what is neither TLS nor HTTP.
+_RUBBISH = ('SSL Error', 'Malformed HTTP message', 'Unsatisfiable read', 'error on read')
 # What tornado answers to what is no HTTP.
 _BARE_400 = b'HTTP/1.1 400 Bad Request\r\n\r\n'
 
@@ -157,6 +159,7 @@ class Listener:
 
     def start(self) -> None:
         """Accept from now on."""
+        _be_quiet_about_rubbish()
         self._pause = None
         for listening in self._sockets:
             self._loop.add_reader(listening, self._accept, listening)
@@ -251,6 +254,17 @@ class Listener:
         self._lingering.pop(connection).cancel()
         self._loop.remove_reader(connection)
         connection.close()
+
+
+def _be_quiet_about_rubbish() -> None:
+    """Have rubbish counted, not logged: it could fill the disk, and repeat a token."""
+    general = logging.getLogger('tornado.general')
+    if _is_worth_a_line not in general.filters:
+        general.addFilter(_is_worth_a_line)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_RUBBISH)
 
 
 def _end_if_nothing_is_taken(connection: socket.socket, seconds: float) -> None:

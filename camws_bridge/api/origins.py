@@ -7,7 +7,7 @@ import re
 import socket
 
 _PORTS = {'http': 80, 'https': 443}
-_HOST = re.compile(r'([^\[\]:@/?#\s]+|\[[0-9a-f:.]+\])(:\d{1,5})?', re.IGNORECASE)
+_HOST = re.compile(r'([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?', re.IGNORECASE | re.ASCII)
 # Names that nobody can register in the public DNS.
 _PRIVATE = ('.localhost', '.local', '.lan', '.home', '.internal', '.home.arpa', '.test')
 
@@ -60,8 +60,8 @@ class Origins:
         if self._all or self._is_listed(host):
             return True
         if self._is_local:
-            return is_loopback(name) or '.' not in name
-        return (_is_address(name) or '.' not in name or name in self._own_names
+            return is_loopback(name) or _is_bare(name)
+        return (_is_address(name) or _is_bare(name) or name in self._own_names
                 or name.endswith(_PRIVATE))
 
     def _is_listed(self, host: str) -> bool:
@@ -73,6 +73,11 @@ def host_name(host: str) -> str | None:
     """Return the name or address of a Host header in lower case; None for what is none."""
     match = _HOST.fullmatch(host)
     return match[1].strip('[]').rstrip('.').lower() if match else None
+
+
+def _is_bare(name: str) -> bool:
+    """Tell whether a name has no domain: only this network can know it."""
+    return '.' not in name and ':' not in name
 
 
 def _is_address(name: str) -> bool:

@@ -10,7 +10,7 @@ from tornado.web import HTTPError
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiError, ApiHandler
 from camws_bridge.api.sockets import keep_fresh
-from camws_bridge.api.tokens import EVERYBODY
+from camws_bridge.tokens import EVERYBODY
 from camws_bridge.models import Message, Variant
 from camws_bridge.services import image_service
 from camws_bridge.services.image_service import RAW

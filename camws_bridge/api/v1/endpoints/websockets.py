@@ -16,7 +16,7 @@ from camws_bridge.api.handlers import BaseHandler
 from camws_bridge.api.handshake import check_upgrade
 from camws_bridge.api.limits import MessageLimit, Seat
 from camws_bridge.api.sockets import keep_fresh
-from camws_bridge.api.tokens import EVERYBODY
+from camws_bridge.tokens import EVERYBODY
 from camws_bridge.models import Message, Variant
 from camws_bridge.websockets import options as client_options
 from camws_bridge.websockets.options import OptionError

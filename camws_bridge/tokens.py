@@ -16,7 +16,6 @@ import re
 import secrets
 
 from camws_bridge.parameter import SettingsError
-from camws_bridge.settings import AuthSettings
 
 _NAME = re.compile(r'[\w.@+-]{1,64}')
 _DIGEST = re.compile(r'[0-9a-fA-F]{64}')
@@ -84,7 +83,7 @@ def check_patterns(patterns: tuple[str, ...]) -> None:
     """Raise ValueError for what is no pattern of streams."""
     for pattern in patterns:
         if not _PATTERN.fullmatch(pattern):
-            raise ValueError(f"streams '{pattern[:64]}' is not allowed; allowed: names with *, ? "
+            raise ValueError(f'streams {pattern[:64]!r} is not allowed; allowed: names with *, ? '
                              'and [...], separated by commas, such as color,transforms_*')
 
 
@@ -126,10 +125,10 @@ def read_file(path: str) -> tuple[Token, ...]:
 class TokenStore:
     """The tokens now in force: ``auth.token`` and those of the file."""
 
-    def __init__(self, settings: AuthSettings) -> None:
+    def __init__(self, token: str, path: str) -> None:
         """Read the file, if there is one; raises SettingsError when it cannot be used."""
-        self._own = (Token('auth.token', digest_of(settings.token)),) if settings.token else ()
-        self.path = settings.tokens_file
+        self._own = (Token('auth.token', digest_of(token)),) if token else ()
+        self.path = path
         self.tokens: tuple[Token, ...] = self._own
         if self.path:
             found = read_file(self.path)
