@@ -178,3 +178,27 @@ def test_frame_names_are_those_of_tf(name, value):
 def test_origins_are_origins(origin):
     with pytest.raises(SettingsError, match='parameter allowed_origins: .* allowed: '):
         Settings().with_values({'allowed_origins': [origin]})
+
+
+@given(st.dictionaries(st.sampled_from([*sorted(PARAMETERS), 'unknown']), st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2 ** 40), st.floats(), st.text(max_size=4),
+    st.lists(st.one_of(st.text(max_size=4), st.sampled_from(['::/0', '*', 'https://x', '7:1'])),
+             max_size=3)), max_size=3))
+def test_any_change_is_made_or_refused_in_one_line_and_never_half(values):
+    holder = SettingsHolder(Settings())
+    before = holder()
+    try:
+        holder.change(values)
+    except SettingsError as error:
+        assert str(error).startswith('parameter ') and holder() is before
+    else:
+        for name in set(values) & set(PARAMETERS):
+            assert PARAMETERS[name].validate(values[name]) == value_of(holder(), name)
+
+
+@pytest.mark.parametrize('name', ['trusted_proxies', 'limits.exempt'])
+def test_networks_are_networks(name):
+    Settings().with_values({name: ['192.168.1.5', '10.0.0.0/8', 'fd00::/8', '192.168.1.5/24']})
+    for wrong in ('localhost', '10.0.0.0/33', '', '1.2.3'):
+        with pytest.raises(SettingsError, match=f'parameter {name}: .*{wrong}.* allowed: an IP'):
+            Settings().with_values({name: [wrong]})

@@ -51,6 +51,8 @@ class StaticHandler(BaseHandler, StaticFileHandler):
 
     async def get(self, path: str, include_body: bool = True) -> None:
         """Answer 404 for everything that is no file below the folder."""
+        if '\0' in path:
+            raise HTTPError(404)
         try:
             await super().get(path, include_body)
         except HTTPError as error:

@@ -28,6 +28,8 @@ def test_the_dashboard_is_served_and_needs_nothing_from_elsewhere(bridge):
 
 
 @pytest.mark.parametrize('path', ['/nothing', '/api/v2/streams', '/static/nothing.js',
+                                  '/static/%00', '/static/' + 'a' * 300,
+                                  '/static/%2e%2e/server.py', '/static//etc/passwd',
                                   '/static/../server.py', '/api/v1/images/color'])
 def test_unknown_paths_are_404_in_json(bridge, path):
     status, headers, body = http_get(bridge.http + path)
