@@ -271,6 +271,29 @@ def test_poses_are_finite_in_every_frame(page: 'webdriver.Chrome') -> None:
     assert errors(page) == []
 
 
+def test_nothing_inline_and_nothing_from_elsewhere_runs(page: 'webdriver.Chrome') -> None:
+    """The policy is in force: what somebody might smuggle into the page does nothing."""
+    wait_connected(page)
+    page.execute_script('''
+    window.violated = [];
+    document.addEventListener('securitypolicyviolation',
+      (event) => window.violated.push(event.effectiveDirective));
+    const script = document.createElement('script');
+    try { script.textContent = 'window.smuggled = true'; } catch {}
+    document.body.append(script);
+    const image = new Image();
+    image.src = 'http://127.0.0.1:1/';
+    fetch('http://127.0.0.1:1/').catch(() => {});
+    document.body.setAttribute('style', 'color: red');
+    ''')
+    wait(page, lambda: len(set(page.execute_script('return window.violated'))) >= 4,
+         lambda: f"violations; there are {page.execute_script('return window.violated')}")
+    assert page.execute_script('return window.smuggled') is None
+    assert {'img-src', 'connect-src', 'style-src-attr', 'require-trusted-types-for'} <= set(
+        page.execute_script('return window.violated'))
+    page.get_log('browser')
+
+
 def test_paused_picture_costs_the_bridge_nothing(
     page: 'webdriver.Chrome', demo_bridge: DemoBridge,
 ) -> None:

@@ -126,10 +126,8 @@ class Access:
         host, origin = request.headers.get('Host', ''), request.headers.get('Origin')
         if not self.origins.is_allowed(origin, host):
             return _WRONG_ORIGIN
-        # A token is known by no page from elsewhere, and a proxy answers for the name.
-        is_vouched_for = (self.needs_token
-                          or is_proxied(request, self._settings().trusted_proxies))
-        if not is_vouched_for and not self.origins.is_own_host(host):
+        # A token is known by no page from elsewhere, whatever name that has pointed here.
+        if not self.needs_token and not self.origins.is_own_host(host):
             return _WRONG_HOST
         return None
 

@@ -2,6 +2,7 @@
 import errno
 import http.client
 import json
+import re
 import socket
 import threading
 
@@ -23,6 +24,7 @@ def test_the_dashboard_is_served_and_needs_nothing_from_elsewhere(bridge):
     status, headers, body = http_get(bridge.http + '/')
     assert status == 200 and headers['Content-Type'].startswith('text/html')
     assert "default-src 'self'" in headers['Content-Security-Policy']
+    assert not re.search(rb'<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=|javascript:', body)
     assert b'http://' not in body.replace(b'http://www.w3.org', b'') and b'https://' not in body
     assert http_get(bridge.http + '/static/app.js')[0] == 200
 
@@ -52,6 +54,19 @@ def test_no_response_says_what_lies_beneath(bridge):
         _, headers, body = http_get(bridge.http + path)
         assert 'Server' not in headers
         assert b'ornado' not in body and b'Traceback' not in body
+
+
+def test_the_policy_names_the_host_that_was_asked_and_nothing_that_is_none(bridge):
+    for host, named in (('localhost:1', True), ('x;script-src *', False), ('', False)):
+        connection = http.client.HTTPConnection('127.0.0.1', bridge.server.port, timeout=10)
+        connection.putrequest('GET', '/', skip_host=True)
+        connection.putheader('Host', host)
+        connection.endheaders()
+        response = connection.getresponse()
+        policy = response.headers.get('Content-Security-Policy', '')
+        assert (f'ws://{host} ' in policy) == named and 'script-src *' not in policy
+        response.read()
+        connection.close()
 
 
 def test_a_port_that_is_taken_is_one_clear_error():
