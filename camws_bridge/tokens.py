@@ -129,14 +129,14 @@ class TokenStore:
         """Read the file, if there is one; raises SettingsError when it cannot be used."""
         self._own = (Token('auth.token', digest_of(token)),) if token else ()
         self.path = path
-        self.tokens: tuple[Token, ...] = self._own
+        self.tokens = frozenset(self._own)
         if self.path:
             found = read_file(self.path)
             if not found:
                 # A file without tokens must not open the door.
                 raise SettingsError(f"parameter auth.tokens_file: '{self.path}' holds no token: "
                                     'camws_bridge token NAME makes one')
-            self.tokens += found
+            self.tokens |= set(found)
 
     @property
     def is_needed(self) -> bool:
@@ -146,7 +146,7 @@ class TokenStore:
     def reload(self) -> None:
         """Read the file again; raises SettingsError, and keeps what it had, for a broken one."""
         if self.path:
-            self.tokens = self._own + read_file(self.path)
+            self.tokens = frozenset((*self._own, *read_file(self.path)))
 
     def find(self, digest: bytes) -> Token | None:
         """Return the token with a digest, in a time that says nothing of those there are."""

@@ -127,7 +127,8 @@ class Access:
         if not self.origins.is_allowed(origin, host):
             return _WRONG_ORIGIN
         # A token is known by no page from elsewhere, whatever name that has pointed here.
-        if not self.needs_token and not self.origins.is_own_host(host):
+        # Who names no host at all is no browser.
+        if host and not self.needs_token and not self.origins.is_own_host(host):
             return _WRONG_HOST
         return None
 
@@ -168,7 +169,7 @@ class Access:
 
     def why_not(self, token: Token, names: Collection[str]) -> str:
         """Return why a token no longer allows what it did; empty if it does."""
-        if not self.needs_token:
+        if not self.needs_token or token in self._tokens.tokens:
             return ''
         now = self._tokens.find(token.digest)
         if now is None:

@@ -40,13 +40,20 @@ class ClientStream(IOStream):
 
     _on_closed: Callable[[ClientStream], None] | None = None
     _on_refused: Callable[[str], None] | None = None
+    _linger: Callable[[socket.socket], None] | None = None
     _timer: asyncio.TimerHandle | None = None
     _has_asked = False
 
     def begin(self, timer: asyncio.TimerHandle, on_closed: Callable[[ClientStream], None],
-              on_refused: Callable[[str], None]) -> None:
-        """Start: ``timer`` ends when the first request has arrived."""
+              on_refused: Callable[[str], None],
+              linger: Callable[[socket.socket], None] | None) -> None:
+        """
+        Start: ``timer`` ends when the first request has arrived.
+
+        ``linger`` closes a socket when its peer has read what was sent.
+        """
         self._timer, self._on_closed, self._on_refused = timer, on_closed, on_refused
+        self._linger = linger
 
     def on_request(self) -> None:
         """Note that a request has arrived as a whole."""
@@ -64,6 +71,8 @@ class ClientStream(IOStream):
         if self._can_talk():
             try:
                 self.socket.send(refusal.response())
+                if self._linger is not None:
+                    self._linger(self.socket.dup())
             except OSError:
                 pass    # it is closed anyway
         super().close()
@@ -215,7 +224,8 @@ class Listener:
             raise
         settings = self._settings()
         timer = self._loop.call_later(settings.limits.handshake_timeout, stream.refuse, LATE)
-        stream.begin(timer, lambda _: self._limits.disconnect(address), self._limits.count)
+        stream.begin(timer, lambda _: self._limits.disconnect(address), self._limits.count,
+                     self._linger if self._tls is None else None)
         self._server.handle_stream(stream, (address, 0))
 
     def _open(self, connection: socket.socket) -> ClientStream:
@@ -230,12 +240,18 @@ class Listener:
 
     def _turn_away(self, connection: socket.socket, refusal: Refusal) -> None:
         """Say why in clear text; TLS would need a costly handshake for that."""
-        if self._tls is not None or len(self._lingering) >= _MOST_LINGERING:
+        if self._tls is not None:
             connection.close()
             return
         connection.send(refusal.response())
+        self._linger(connection)
+
+    def _linger(self, connection: socket.socket) -> None:
+        """Close when the peer has; with something unread it would be reset, the answer lost."""
+        if len(self._lingering) >= _MOST_LINGERING:
+            connection.close()
+            return
         connection.shutdown(socket.SHUT_WR)
-        # Closed with something unread, it would be reset, and the answer lost.
         self._lingering[connection] = self._loop.call_later(
             _LINGER, self._end_lingering, connection)
         self._loop.add_reader(connection, self._drain, connection)

@@ -5,6 +5,7 @@ import http.client
 import json
 import logging
 import os
+import socket
 
 from processes import http_get, wait_until
 import pytest
@@ -395,6 +396,17 @@ def test_a_page_that_has_its_name_point_here_may_not_read(host):
         assert asked(bridge, Host=host, Authorization='Bearer x')[0] == 200
     with running_bridge(allowed_origins=[f'https://{host.partition(":")[0]}']) as bridge:
         assert asked(bridge, Host=host)[0] == 200
+
+
+def test_who_names_no_host_is_no_browser():
+    with running_bridge() as bridge:
+        bridge.publish()
+        with socket.create_connection(('127.0.0.1', bridge.server.port), timeout=10) as probe:
+            probe.sendall(b'GET /healthz HTTP/1.0\r\n\r\n')
+            assert probe.recv(1 << 16).startswith(b'HTTP/1.1 200')
+        with socket.create_connection(('127.0.0.1', bridge.server.port), timeout=10) as page:
+            page.sendall(b'GET /healthz HTTP/1.0\r\nOrigin: http://x\r\n\r\n')
+            assert page.recv(1 << 16).startswith(b'HTTP/1.1 403')
 
 
 # -- what whoever starts it is told -----------------------------------------------------------

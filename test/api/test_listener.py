@@ -221,6 +221,14 @@ def test_a_header_that_is_too_long_is_431():
         assert refused(bridge, 'header_too_long') == 1
 
 
+def test_why_it_is_refused_arrives_though_the_body_is_still_being_sent():
+    with running_bridge() as bridge, raw(bridge) as client:
+        client.sendall(b'POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n')
+        client.sendall(bytes(500000))
+        assert answer(read_all(client))[::2] == (413, 'body_too_long')
+        assert refused(bridge, 'malformed') == 0
+
+
 @pytest.mark.parametrize('length', [b'1025', b'99999999999', b'1' * 30])
 def test_a_body_that_is_too_long_is_not_read(length):
     with running_bridge() as bridge, raw(bridge) as client:

@@ -108,7 +108,7 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         if self._is_framed:
             self._send_json(self._server_info(stream_id))
         bridge.streaming.connect(self.variant, self.client)
-        log.info('%s watches %s', self.request.remote_ip, stream_id)
+        log.info('%s watches %s', self._who, stream_id)
 
     async def on_message(self, message: str | bytes) -> None:
         """
@@ -147,7 +147,7 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         if self.client is not None:
             client, self.client = self.client, None
             self.bridge.streaming.disconnect(self.variant, client)
-            log.info('%s no longer watches %s', self.request.remote_ip, self.variant.stream_id)
+            log.info('%s no longer watches %s', self._who, self.variant.stream_id)
 
     # -- called by the server -----------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         silent, timeout = now - self.client.last_alive, self.bridge.settings().client_timeout
         if silent > timeout:
             self.bridge.metrics.clients_removed.labels('timeout').inc()
-            log.info('%s neither takes bytes nor answers: removed', self.request.remote_ip)
+            log.info('%s neither takes bytes nor answers: removed', self._who)
             self._end(NO_PONG, 'no answer to pings')
             return
         problem = self.bridge.access.why_not(
@@ -187,6 +187,12 @@ class StreamSocket(BaseHandler, WebSocketHandler):
             return True
         self._end(NOT_ALLOWED, f'too many messages; allowed: {self._messages.rate:g} a second')
         return False
+
+    @property
+    def _who(self) -> str:
+        """The client in a log: its address, and the name of its token."""
+        name = self.grant.name if self.grant else ''
+        return f'{self.request.remote_ip} ({name})' if name else str(self.request.remote_ip)
 
     def _embeddable(self) -> list[str]:
         grant = self.grant or EVERYBODY
