@@ -12,6 +12,8 @@ from camws_bridge.settings import LimitSettings, Settings
 
 _CONNECT_BURST, _MESSAGE_BURST = 4.0, 2.0
 _WRONG_TOKEN_BURST = 10.0
+# Refused connections of one address that are told why, a second; a flood is not worth words.
+_ANSWERS = 10.0
 # A token file may hold more; who knows so many from one address is no guesser.
 _MOST_KNOWN = 64
 
@@ -84,6 +86,10 @@ class Limits:
             return refusal
         self._change(visitor, connections=1)
         return None
+
+    def is_worth_an_answer(self, address: str) -> bool:
+        """Tell whether a refused connection should be told why: the first ones of a flood."""
+        return not self._find(address).answers.take(self.clock(), _ANSWERS, 2 * _ANSWERS)
 
     def disconnect(self, address: str) -> None:
         """Forget a connection that ``connect`` has counted."""

@@ -23,7 +23,7 @@ from camws_bridge.settings import Settings
 log = logging.getLogger(__name__)
 
 # At most so many are accepted before others have their turn.
-_AT_ONCE = 64
+_AT_ONCE = 16
 # How long nothing is accepted when there are no descriptors (seconds).
 _PAUSE = 0.25
 # How many that are turned away may take their time to read why, and how long (seconds).
@@ -215,7 +215,7 @@ class Listener:
         refusal = self._limits.connect(address)
         connection.setblocking(False)
         if refusal is not None:
-            self._turn_away(connection, refusal)
+            self._turn_away(connection, address, refusal)
             return
         try:
             stream = self._open(connection)
@@ -238,9 +238,9 @@ class Listener:
 
     # -- who is turned away -------------------------------------------------------------------
 
-    def _turn_away(self, connection: socket.socket, refusal: Refusal) -> None:
+    def _turn_away(self, connection: socket.socket, address: str, refusal: Refusal) -> None:
         """Say why in clear text; TLS would need a costly handshake for that."""
-        if self._tls is not None:
+        if self._tls is not None or not self._limits.is_worth_an_answer(address):
             connection.close()
             return
         connection.send(refusal.response())

@@ -38,6 +38,7 @@ class Visitor:
     connections: int = 0
     clients: int = 0
     connects: Bucket = field(default_factory=Bucket)
+    answers: Bucket = field(default_factory=Bucket)
     wrong_tokens: Bucket = field(default_factory=Bucket)
     known: set[bytes] = field(default_factory=set)
 

@@ -41,6 +41,14 @@ def test_an_address_may_connect_in_bursts_then_at_its_rate():
     assert rig.refused('connects_per_second') == 1
 
 
+def test_a_flood_is_not_worth_words():
+    rig = Rig()
+    assert [rig.limits.is_worth_an_answer(A) for _ in range(21)] == [True] * 20 + [False]
+    assert rig.limits.is_worth_an_answer(B)
+    rig.clock.now += 0.1
+    assert rig.limits.is_worth_an_answer(A)
+
+
 def test_connections_of_an_address_are_limited_but_for_its_clients():
     rig = Rig(limits__connections_per_address=2)
     assert rig.limits.connect(A) is None and rig.limits.connect(A) is None
