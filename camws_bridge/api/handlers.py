@@ -115,9 +115,10 @@ class BaseHandler(RequestHandler):
 
     def _set_origin_headers(self, bridge: Bridge) -> None:
         others = bridge.access.origins.allows_others
-        # An <img> asks without an origin: whether it may show what comes is said here.
+        # An <img> asks without an origin: whether it may show what comes is said here. Other
+        # ports of the same host may, as they always could.
         self.set_header('Cross-Origin-Resource-Policy',
-                        'cross-origin' if others else 'same-origin')
+                        'cross-origin' if others else 'same-site')
         origin = self.request.headers.get('Origin')
         if origin is not None and bridge.access.is_origin_allowed(self.request):
             self.set_header('Access-Control-Allow-Origin', origin)

@@ -355,6 +355,8 @@ def test_a_page_from_elsewhere_may_not_read():
             assert status == 403 and 'allowed_origins' in body.decode()
             assert 'Access-Control-Allow-Origin' not in headers
             assert asked(bridge, 'OPTIONS', Origin=origin)[0] == 403
+        # Nor show a picture, for which it is not asked where it comes from.
+        assert asked(bridge)[1]['Cross-Origin-Resource-Policy'] == 'same-site'
         status, headers, _ = asked(bridge, Origin=bridge.http)
         assert status == 200 and headers['Access-Control-Allow-Origin'] == bridge.http
         assert refused(bridge, 'origin') == 8

@@ -150,7 +150,7 @@ def test_configure_takes_effect_and_says_what_is_in_force(bridge):
         answer = ask(client, op='configure', fps=50, width=64, quality=30, window=5,
                      embed=['markers'])
         assert answer == {'op': 'configured', 'fps': 50, 'width': 64, 'quality': 30, 'window': 5,
-                          'embed': ['markers']}
+                          'embed': ['markers'], 'adaptive': False}
         for _ in range(20):
             header, _ = next_image(client)
             if header['width'] == 64:
