@@ -1,8 +1,10 @@
 """HTTPS and WSS with real certificates."""
 import asyncio
 from contextlib import suppress
+import errno
 import http.client
 import os
+from pathlib import Path
 import socket
 import ssl
 
@@ -165,13 +167,29 @@ def test_a_bad_pair_of_files_stops_the_start_with_one_line(tmp_path, pair, kind)
     assert '\n' not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root reads everything')
-def test_a_key_that_may_not_be_read_is_named(tmp_path, pair):
-    key = tmp_path / 'key'
-    key.touch(mode=0)
-    with pytest.raises(SettingsError, match=r'tls\.keyfile.*Permission denied'):
-        make_context(TlsSettings(pair[0], str(key)))
+def test_a_key_that_may_not_be_read_is_named(pair, monkeypatch):
+    # Inject a fault by a system that lets nobody read it; root would read everything.
+    read = Path.read_bytes
+
+    def refuse(path):
+        if str(path) == pair[1]:
+            raise PermissionError(errno.EACCES, 'Permission denied', pair[1])
+        return read(path)
+
+    monkeypatch.setattr(Path, 'read_bytes', refuse)
+    with pytest.raises(SettingsError, match=r"tls\.keyfile: '.*': Permission denied$"):
+        make_context(TlsSettings(*pair))
 
 
 def test_no_certificate_means_no_tls():
     assert make_context(TlsSettings()) is None
+
+
+def test_over_tls_one_too_many_is_cut_off_before_the_handshake(pair):
+    with running_bridge(tls__certfile=pair[0], tls__keyfile=pair[1], limits__exempt=[],
+                        limits__connects_per_second=1.0) as bridge:
+        for _ in range(4):
+            assert get(bridge, '/api/v1/streams', trust(pair[0]))[0] == 200
+        with pytest.raises(OSError):
+            get(bridge, '/api/v1/streams', trust(pair[0]))
+        assert bridge.count('camws_refused_total', reason='connects_per_second') == 1
