@@ -14,6 +14,7 @@ _IPV6_PREFIX = 64
 _UNKNOWN = ipaddress.IPv4Address(0)
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Address | None:
     """Return an IP address; IPv4 written as IPv6 is IPv4, a zone (``%eth0``) is left out."""
     try:
@@ -29,12 +30,14 @@ def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
 
 
+@lru_cache(maxsize=1024)
 def is_among(address: str, networks: tuple[str, ...]) -> bool:
     """Tell whether an address is in one of some networks."""
     found = parse(address)
     return found is not None and any(found in network for network in _networks(networks))
 
 
+@lru_cache(maxsize=1024)
 def visitor_key(address: str) -> str:
     """Return what addresses of one visitor have in common: IPv4 itself, or the /64 of IPv6."""
     found = parse(address) or _UNKNOWN
