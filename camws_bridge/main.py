@@ -6,6 +6,7 @@ or more, in which Ctrl-C must end the bridge as it does later, not with a traceb
 """
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -62,6 +63,8 @@ def _run(node: Node, stop: threading.Event) -> int:
         check_opencv()
         application = build(node)
         application.start()
+        # What lives as long as the process is never looked at again by the garbage collector.
+        gc.freeze()
     except (SettingsError, ServerError, RuntimeError) as error:
         _complain(str(error))
         node.destroy_node()

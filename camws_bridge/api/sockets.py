@@ -67,7 +67,7 @@ class FrameWriter:
         stream = self._stream
         sent = 0
         # What tornado has buffered goes first.
-        if self._is_plain and not stream.writing() and not stream.closed():
+        if self._is_plain and not stream.writing():
             try:
                 sent = self._send(frame)
             except BlockingIOError:

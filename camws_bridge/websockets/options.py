@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 DEFAULT_WINDOW = 2
-_MAX_WINDOW = 100
+MAX_WINDOW = 100
 _MAX_RATE = 1000
 _MAX_WIDTH = 1000000
 
@@ -86,8 +86,8 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
               f'a whole number from 1 to {_MAX_WIDTH}'),
     'quality': ('quality', lambda value: _is_int(value, 1, 100), 'a whole number from 1 to 100'),
     'id': ('marker_id', lambda value: _is_int(value, 0, 65535), 'a marker id from 0 to 65535'),
-    'window': ('window', lambda value: _is_int(value, 1, _MAX_WINDOW),
-               f'a whole number from 1 to {_MAX_WINDOW}'),
+    'window': ('window', lambda value: _is_int(value, 1, MAX_WINDOW),
+               f'a whole number from 1 to {MAX_WINDOW}'),
     'adaptive': ('adaptive', lambda value: isinstance(value, bool), '0 or 1 (false or true)'),
 }
 DEFAULTS = {'fps': None, 'width': None, 'quality': None, 'marker_id': None,

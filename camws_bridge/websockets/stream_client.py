@@ -13,7 +13,7 @@ from typing import Protocol
 from camws_bridge.latest_slot import LatestSlot
 from camws_bridge.metrics import Metrics
 from camws_bridge.models import Message, Stamp
-from camws_bridge.websockets.options import ClientOptions
+from camws_bridge.websockets.options import ClientOptions, MAX_WINDOW
 
 # How much too early a message may be to count for the next place in a rate, in periods.
 _EARLY = 0.1
@@ -63,7 +63,8 @@ class StreamClient:
         self._slot: LatestSlot[Message] = LatestSlot()
         self._sending = False
         self._paced_by_acks = False
-        self._unacknowledged: deque[int] = deque()
+        # Bounded for those that never acknowledge; nobody's window is wider.
+        self._unacknowledged: deque[int] = deque(maxlen=MAX_WINDOW)
         self._next_due = 0.0
         self._last_seq = -1
         self._busy_since: float | None = None
@@ -90,10 +91,14 @@ class StreamClient:
 
     def offer(self, message: Message) -> None:
         """Take the newest message: sent now, or kept in place of an older one."""
-        if message.seq == self._last_seq or not self._takes_its_place():
+        # Once for every client and message: what most clients do not need costs them no call.
+        # Equal: sent before. Less: two threads made pictures, and this one was overtaken.
+        if message.seq <= self._last_seq:
+            return
+        if self.options.fps is not None and not self._takes_its_place(self.options.fps):
             return
         self._last_seq = message.seq
-        if not self._is_busy():
+        if not (self._sending or self._paced_by_acks) or not self._is_busy():
             self._send(message)
         elif self._slot.put(message) is not None:
             self.replaced += 1
@@ -113,7 +118,7 @@ class StreamClient:
         if is_other_variant:
             # What waits is of the old variant, and its image may come again in the new one.
             self._slot.take()
-            self._last_seq = -1
+            self._last_seq -= 1
         self._go_on()
 
     def on_drained(self) -> None:
@@ -142,11 +147,8 @@ class StreamClient:
         fps = self.options.fps
         return fps is None or now >= self._next_due - _EARLY / fps
 
-    def _takes_its_place(self) -> bool:
+    def _takes_its_place(self, fps: float) -> bool:
         """Take the next place in the client's rate; False when it is too early for one."""
-        fps = self.options.fps
-        if fps is None:
-            return True
         now, period = self._clock(), 1.0 / fps
         if not self._is_in_time(now):
             return False
@@ -170,14 +172,12 @@ class StreamClient:
 
     def _send(self, message: Message) -> None:
         self._unacknowledged.append(message.seq)
-        if not self._paced_by_acks and len(self._unacknowledged) > self.options.window:
-            self._unacknowledged.popleft()
         self._sending = not self._transport.send_message(message)
         self.sent += 1
         self.last_stamp = message.stamp
         self._tally.messages += 1
         self._tally.bytes += len(message.frame)
-        if self._busy_since is None and self._is_busy():
+        if (self._sending or self._paced_by_acks) and self._busy_since is None and self._is_busy():
             self._busy_since = self._clock()
 
     def _is_busy(self) -> bool:

@@ -9,7 +9,7 @@ and counts what it replaced; at most one wake-up of the loop is pending.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 import logging
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 IMAGES, POSES, OVERLAY = 'images', 'poses', 'overlay'
 _OVERLAY_VARIANT = Variant('aruco_debug')
 _LOG_EVERY = 5.0
-# With so many cores, pictures without poses do not wait for the poses of the same image.
+# With so many cores, poses and pictures without poses do not wait for each other.
 _MANY_CORES = 4
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
 _RECENT, _DEPTH_PATIENCE = 1.0, 2.0
@@ -84,8 +84,8 @@ class StreamingService:
         self._snapshot_at = 0.0
         self._depth_paired_at = 0.0
         self._logged: dict[str, float] = {}
-        # P to W
-        self._outbox: LatestSlots[Variant, Message] = LatestSlots()
+        # To W. Two threads may make one variant of two images: the newer one stays.
+        self._outbox: LatestSlots[Variant, Message] = LatestSlots(lambda message: message.seq)
         # W
         self._newest = NewestMessages()
         self._depth_wanted_at = 0.0
@@ -116,10 +116,7 @@ class StreamingService:
         the encoding, and it shall not wait for the poses of the image before.
         """
         context = self._newest_context = FrameContext(frame, self._settings())
-        if self._frames.put(context) is not None:
-            self._metrics.messages_replaced.labels('image', 'processing').inc()
-        self._work.set()
-        self._guarded('arrival', partial(self._make_first_colour, context))
+        self._guarded('arrival', partial(self._arrive, context))
 
     def on_depth(self, frame: Frame) -> None:
         """Take an earlier frame that has its depth image now: the handler of DEPTH_PAIRED."""
@@ -229,26 +226,33 @@ class StreamingService:
     def _deliver(self) -> None:
         """Broadcast what was made since the last time, poses before pictures."""
         messages = self._outbox.take_all()
-        pictures = []
         for variant, message in messages.items():
-            self._newest.keep(message)
             if message.content_type == json_service.JSON:
                 self._connections.broadcast_text(variant, message)
-            else:
-                pictures.append((variant, message))
-        for variant, message in pictures:
-            self._connections.broadcast_bytes(variant, message)
+        for variant, message in messages.items():
+            if message.content_type != json_service.JSON:
+                self._connections.broadcast_bytes(variant, message)
+            self._newest.keep(message)
 
     # -- R, the ROS thread --------------------------------------------------------------------
 
-    def _make_first_colour(self, context: FrameContext) -> None:
-        """Make the first colour picture that is wanted, in all its framings."""
-        colours = [variant for variant in self._wanted()
-                   if variant.stream_id == 'color' and not variant.embed]
-        for variant in colours:
-            if (variant.width, variant.quality, variant.content_type) == (
-                    colours[0].width, colours[0].quality, colours[0].content_type):
-                self._make(context, variant)
+    def _arrive(self, context: FrameContext) -> None:
+        wanted = self._wanted()
+        first = _first_colours(wanted)
+        is_for_p = (len(first) < len(wanted) or self._other_demand()
+                    or context.frame.depth is not None)
+        # With few cores P would take this one away: detection uses as many as there are.
+        if is_for_p and self._has_many_cores:
+            self._wake_with(context)
+        for variant in first:
+            self._make(context, variant)
+        if is_for_p and not self._has_many_cores:
+            self._wake_with(context)
+
+    def _wake_with(self, context: FrameContext) -> None:
+        if self._frames.put(context) is not None:
+            self._metrics.messages_replaced.labels('image', 'processing').inc()
+        self._work.set()
 
     # -- P, the processing thread -------------------------------------------------------------
 
@@ -265,8 +269,9 @@ class StreamingService:
         if self._forgetting:
             self._forgetting = False
             self._context = self._depth_context = self._snapshot = None
-        context, depth_frame = self._frames.take(), self._depth_frames.take()
-        if context is not None:
+        self._frames.take()
+        context, depth_frame = self._newest_context, self._depth_frames.take()
+        if context is not None and context is not self._context:
             self._begin(context)
         if depth_frame is not None:
             self._add_depth(depth_frame)
@@ -407,6 +412,15 @@ class StreamingService:
         # While the outbox is not empty, the loop has been woken already.
         if was_empty:
             self._call_in_loop(self._deliver)
+
+
+def _first_colours(wanted: Sequence[Variant]) -> list[Variant]:
+    """Return the first colour picture that is wanted, in all its framings."""
+    colours = [variant for variant in wanted
+               if variant.stream_id == 'color' and not variant.embed]
+    return [variant for variant in colours
+            if (variant.width, variant.quality, variant.content_type)
+            == (colours[0].width, colours[0].quality, colours[0].content_type)]
 
 
 def _needs_depth(variant: Variant) -> bool:

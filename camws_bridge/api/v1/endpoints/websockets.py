@@ -148,8 +148,7 @@ class StreamSocket(BaseHandler, WebSocketHandler):
     # -- called by the server -----------------------------------------------------------------
 
     def refuse(self, code: int, reason: str) -> None:
-        """Unsubscribe and close with a code and a reason, cut to what a close frame holds."""
-        self.on_close()
+        """Close with a code and a reason, cut to what a close frame holds."""
         self.close(code, cut(reason))
 
     def check(self, now: float) -> None:
@@ -206,9 +205,15 @@ class StreamSocket(BaseHandler, WebSocketHandler):
 
     def send_message(self, message: Message) -> bool:
         """Send a complete frame (see websockets.stream_client.Transport)."""
-        if self._writer is None or self.ws_connection is None or self.ws_connection.is_closing():
+        if self._writer is None:
             raise WebSocketClosedError()
         return self._writer.write(message.frame)
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        """Unsubscribe and say goodbye; also tornado's answer to the client's goodbye."""
+        # No message may follow a close frame.
+        self.on_close()
+        super().close(code, reason)
 
     def abort(self) -> None:
         """Cut the connection."""
