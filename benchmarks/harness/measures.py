@@ -224,7 +224,7 @@ def _slow_detail(window: Window, frame_ms: float) -> str:
 
 
 def adaptive(rig: Rig, plan: Plan) -> Iterator[Row]:
-    """The same link with and without ``adaptive``: how many images a second get through."""
+    """Compare how many images a second get through with and without ``adaptive``."""
     with rig.bridge() as bridge:
         plain, given = (
             rig.look(bridge, BIG_FRAMES, [Group('slow', path=path, rate=_SLOW_LINK,
@@ -290,5 +290,5 @@ def netem(rig: Rig, plan: Plan) -> Iterator[Row]:
 
 MEASURES: dict[str, Callable[[Rig, Plan], Iterator[Row]]] = {
     measure.__name__: measure for measure in (
-        one_client, fan_out, foxglove, all_streams, stalled, slow_link, adaptive, slow_page, memory,
-        idle, netem)}
+        one_client, fan_out, foxglove, all_streams, stalled, slow_link, adaptive, slow_page,
+        memory, idle, netem)}

@@ -250,7 +250,9 @@ class StreamingService:
             self._wake_with(context)
 
     def _wake_with(self, context: FrameContext) -> None:
-        if self._frames.put(context) is not None:
+        replaced = self._frames.put(context)
+        # P takes the newest whenever it is woken: it may have had this one already.
+        if replaced is not None and replaced is not self._context:
             self._metrics.messages_replaced.labels('image', 'processing').inc()
         self._work.set()
 

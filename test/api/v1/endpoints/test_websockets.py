@@ -342,13 +342,14 @@ def test_a_client_that_takes_bytes_is_alive_however_long_a_message_takes():
                 assert bridge.connections.total == 1
                 time.sleep(0.1)
             assert bridge.count('camws_messages_sent_total', stream='color') <= 2
-            wait_until(lambda: bridge.connections.total == 0, 10, 'it stopped taking and is removed')
+            wait_until(lambda: bridge.connections.total == 0, 10, 'it takes no more: removed')
         slow.close()
 
 
 def test_an_adaptive_client_on_a_slow_link_gets_less_and_others_get_everything():
     with running_bridge(jpeg__quality=95) as bridge, ws(bridge, 'color') as other:
-        slow = open_socket(bridge, 'color?adaptive=1', 'Sec-WebSocket-Protocol: camws.v1\r\n', 4096)
+        slow = open_socket(bridge, 'color?adaptive=1',
+                           'Sec-WebSocket-Protocol: camws.v1\r\n', 4096)
         wait_until(lambda: bridge.connections.count('color') == 2, 10, 'connected')
         with publishing(bridge, period=0.03, pixels=noise(2)):
             received = b''
