@@ -62,7 +62,7 @@ def build(node: Node) -> Application:
     metrics = Metrics()
     bus = EventBus()
     health = HealthService(settings)
-    access = Access(settings())
+    access = Access(settings, metrics)
 
     aruco = ArucoService(settings(), load_board(settings()))
     images = ImageService(aruco)

@@ -7,6 +7,7 @@ or more, in which Ctrl-C must end the bridge as it does later, not with a traceb
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -69,6 +70,7 @@ def _run(node: Node, stop: threading.Event) -> int:
         node.destroy_node()
         return 1
     _announce(node, application)
+    _reload_on_hangup(application, stop)
     try:
         ended_well = _spin(node, stop)
     finally:
@@ -110,14 +112,38 @@ def _spin(node: Node, stop: threading.Event) -> bool:
     return not failures
 
 
+def _reload_on_hangup(application: Application, stop: threading.Event) -> None:
+    """Let SIGHUP read tokens and certificate again; when the terminal is gone, it ends all."""
+    settings = application.settings()
+    if not settings.auth.tokens_file and not settings.tls.certfile:
+        return      # there is nothing to read: SIGHUP is what it is to other nodes
+    had_terminal = _has_terminal()
+
+    def on_hangup(*_: object) -> None:
+        if had_terminal and not _has_terminal():
+            stop.set()
+        else:
+            application.server.reload()
+
+    signal.signal(signal.SIGHUP, on_hangup)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open('/dev/tty', os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def _announce(node: Node, application: Application) -> None:
     settings, server = application.settings(), application.server
-    from camws_bridge.api.access import is_loopback
+    from camws_bridge.api.origins import is_loopback
     log = node.get_logger()
     if is_loopback(settings.host):
         log.info('only this machine can connect; -p host:=0.0.0.0 opens it to the network')
-    elif not application.bridge.access.needs_token or not settings.tls.certfile:
-        log.warning('everybody on the network can connect: see auth.token and tls.certfile')
+    for line in application.bridge.access.warnings():
+        log.warning(line)
     log.info(f'listening on {server.url}')
 
 

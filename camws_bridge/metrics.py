@@ -79,6 +79,11 @@ class Metrics:
         self.clients_removed = Counter(
             'camws_clients_removed', 'Clients removed by the bridge, by reason', ['reason'],
             registry=registry)
+        self.refused = Counter(
+            'camws_refused', 'Connections, requests, clients and messages refused, by reason',
+            ['reason'], registry=registry)
+        self.connections = Gauge(
+            'camws_connections', 'TCP connections open', registry=registry)
         self.markers_detected = Counter(
             'camws_markers_detected', 'Markers detected', registry=registry)
         self.adaptations = Counter(

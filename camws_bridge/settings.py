@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+import ipaddress
 import math
 import re
 from typing import Any
@@ -87,6 +88,15 @@ def _check_origins(origins: tuple[str, ...]) -> None:
         if origin != '*' and not re.fullmatch(r'https?://[^/?#\s]+', origin):
             raise ValueError(f"{origin!r} is not allowed; allowed: '*', or scheme, host and port "
                              "without a path, such as 'https://example.org:8443'")
+
+
+def _check_networks(networks: tuple[str, ...]) -> None:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError(f"{network!r} is not allowed; allowed: an IP address or network, "
+                             "such as '192.168.1.5' or '10.0.0.0/8'") from None
 
 
 def _check_frame(name: str) -> None:
@@ -281,7 +291,44 @@ class AuthSettings:
         '', 'The token every client must show; empty: none is needed. Visible to everyone on the '
         'ROS graph: better auth.tokens_file.', secret=True)
     tokens_file: str = parameter(
-        '', 'Path of a file of tokens, one name:sha256 (hex digest of the token) per line.')
+        '', 'Path of a file of tokens, one name:sha256[:streams] per line, as camws_bridge token '
+        'NAME makes them; read again when it changes.')
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What clients may take. An address is one of IPv4, or a /64 network of IPv6."""
+
+    clients_per_address: int = parameter(
+        100, 'WebSocket and MJPEG clients of one address served at once.', least=1, most=100000,
+        live=True)
+    connections: int = parameter(
+        300, 'Connections at once that are no clients (yet): handshakes and HTTP requests.',
+        least=1, most=100000, live=True)
+    connections_per_address: int = parameter(
+        100, 'The same of one address.', least=1, most=100000, live=True)
+    connects_per_second: float = parameter(
+        50.0, "New connections a second of one address, in bursts of up to four seconds' worth.",
+        least=0.1, most=100000.0, live=True)
+    exempt: tuple[str, ...] = parameter(
+        ('127.0.0.0/8', '::1/128'), 'Addresses and networks that limits by address leave alone '
+        '(but for wrong tokens).', check=_check_networks, live=True)
+    handshake_timeout: float = parameter(
+        10.0, 'Seconds that a new connection may take for TLS and its first request.', least=0.1,
+        most=300.0, live=True)
+    header_bytes: int = parameter(
+        16384, 'Longest header of an HTTP request, in bytes.', least=1024, most=1048576)
+    body_bytes: int = parameter(
+        1024, 'Longest body of an HTTP request, in bytes; nothing here needs one.', least=0,
+        most=1048576)
+    message_bytes: int = parameter(
+        65536, 'Longest message of a WebSocket client, in bytes.', least=1024, most=16777216)
+    messages_per_second: float = parameter(
+        200.0, 'Messages and pings a second of one WebSocket client, in bursts of up to two '
+        "seconds' worth.", least=1.0, most=100000.0, live=True)
+    wrong_tokens_per_minute: float = parameter(
+        10.0, 'Wrong tokens a minute of one address before they are answered with 429.',
+        least=1.0, most=100000.0, live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +353,9 @@ class Settings:
     allowed_origins: tuple[str, ...] = parameter(
         (), "Origins (https://host[:port]) of web pages from elsewhere that may read; '*': all.",
         check=_check_origins)
+    trusted_proxies: tuple[str, ...] = parameter(
+        (), 'Addresses and networks of reverse proxies whose X-Forwarded-For is believed.',
+        check=_check_networks, live=True)
     max_clients: int = parameter(
         500, 'WebSocket and MJPEG clients served at once; more are refused.', least=1,
         most=100000, live=True)
@@ -327,6 +377,7 @@ class Settings:
     tf: TfSettings = TfSettings()
     tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
 
     def with_values(self, values: Mapping[str, Any]) -> Settings:
         """Return a copy with some parameters changed, by name; raises SettingsError."""

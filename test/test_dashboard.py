@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import tempfile
+import threading
 from typing import Any, Protocol
 from urllib.request import build_opener, ProxyHandler
 
@@ -270,6 +271,29 @@ def test_poses_are_finite_in_every_frame(page: 'webdriver.Chrome') -> None:
     assert errors(page) == []
 
 
+def test_nothing_inline_and_nothing_from_elsewhere_runs(page: 'webdriver.Chrome') -> None:
+    """The policy is in force: what somebody might smuggle into the page does nothing."""
+    wait_connected(page)
+    page.execute_script('''
+    window.violated = [];
+    document.addEventListener('securitypolicyviolation',
+      (event) => window.violated.push(event.effectiveDirective));
+    const script = document.createElement('script');
+    try { script.textContent = 'window.smuggled = true'; } catch {}
+    document.body.append(script);
+    const image = new Image();
+    image.src = 'http://127.0.0.1:1/';
+    fetch('http://127.0.0.1:1/').catch(() => {});
+    document.body.setAttribute('style', 'color: red');
+    ''')
+    wait(page, lambda: len(set(page.execute_script('return window.violated'))) >= 4,
+         lambda: f"violations; there are {page.execute_script('return window.violated')}")
+    assert page.execute_script('return window.smuggled') is None
+    assert {'img-src', 'connect-src', 'style-src-attr', 'require-trusted-types-for'} <= set(
+        page.execute_script('return window.violated'))
+    page.get_log('browser')
+
+
 def test_paused_picture_costs_the_bridge_nothing(
     page: 'webdriver.Chrome', demo_bridge: DemoBridge,
 ) -> None:
@@ -322,3 +346,100 @@ def test_restart_of_the_bridge_is_survived(
     wait(page, lambda: poses(page), 'poses come back')
     assert page.find_element(By.ID, 'session').get_attribute('textContent') != session
     assert [e for e in errors(page) if not RESTART_NOISE.search(e)] == []
+
+
+# -- with tokens: a bridge of its own, in this process, whose images are made by hand ----------
+
+# What a browser reports of an answer that the page expects.
+REFUSED = re.compile(r'status of 401 |WebSocket connection to .* failed')
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> 'Iterator[Any]':
+    """Run a bridge with a token for everything and one for some streams."""
+    from web_bridge import running_bridge
+
+    from camws_bridge.tokens import digest_of, line_of, Token
+    path = tmp_path / 'tokens'
+    path.write_text('\n'.join(line_of(Token(name, digest_of(name), streams)) for name, streams in (
+        ('everything-1', ()), ('some-streams-1', ('color', 'transforms_camera')))))
+    with running_bridge(auth__tokens_file=str(path)) as bridge:
+        stop = threading.Event()
+
+        def publish() -> None:
+            while not stop.wait(0.05):
+                bridge.publish()
+
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        yield bridge
+        stop.set()
+        publisher.join()
+
+
+def live_tiles(browser: 'webdriver.Chrome') -> set[str]:
+    """Return the streams whose pictures are drawn."""
+    return {name for name, tile in snapshot(browser).items() if tile['view'] == 'live'}
+
+
+def test_the_page_asks_for_a_token_and_keeps_it_out_of_the_address(
+    browser: 'webdriver.Chrome', guarded: Any,
+) -> None:
+    """A wrong token is said to be wrong, a right one shows the pictures, also after a reload."""
+    resize(browser, *WINDOW)
+    browser.get_log('browser')
+    browser.get(guarded.http)
+
+    def note() -> str:
+        return browser.find_element(By.ID, 'token-note').text
+
+    def enter(text: str) -> None:
+        browser.find_element(By.ID, 'token').send_keys(text)
+        browser.find_element(By.CSS_SELECTOR, '#token-form button').click()
+
+    wait(browser, lambda: 'wants a token' in note(), 'the page asks for a token')
+    enter('wrong-token-1')
+    wait(browser, lambda: 'wrong' in note(), 'the page says that the token is wrong')
+    enter('everything-1')
+    wait(browser, lambda: 'color' in live_tiles(browser), 'pictures come')
+    browser.refresh()
+    wait(browser, lambda: 'color' in live_tiles(browser), 'pictures come after a reload')
+    assert not browser.find_element(By.ID, 'token-form').is_displayed()
+    assert [e for e in errors(browser) if not REFUSED.search(e)] == []
+    # Found in the address, it does not stay there.
+    browser.execute_script('sessionStorage.clear()')
+    browser.get(f'{guarded.http}/?token=everything-1&x=1')
+    wait(browser, lambda: 'color' in live_tiles(browser), 'pictures come')
+    assert browser.current_url == f'{guarded.http}/?x=1'
+    assert 'everything-1' not in browser.execute_script('return document.body.innerHTML')
+    assert [e for e in errors(browser) if not REFUSED.search(e)] == []
+
+
+def test_a_still_is_opened_with_the_token(browser: 'webdriver.Chrome', guarded: Any) -> None:
+    """The picture opens in a tab of its own, whose address holds no token."""
+    browser.get(f'{guarded.http}/?token=everything-1')
+    wait(browser, lambda: 'color' in live_tiles(browser), 'pictures come')
+    first = browser.current_window_handle
+    browser.find_element(By.CSS_SELECTOR, '[data-stream=color] [data-action=still]').click()
+    wait(browser, lambda: len(browser.window_handles) == 2, 'a tab opens')
+    try:
+        browser.switch_to.window(next(it for it in browser.window_handles if it != first))
+        assert browser.current_url.startswith('blob:')
+        browser.close()
+    finally:
+        browser.switch_to.window(first)
+
+
+def test_a_token_for_some_streams_shows_those(
+    browser: 'webdriver.Chrome', guarded: Any,
+) -> None:
+    """Only what may be read has a tile; the catalogue says of the rest that it may not."""
+    resize(browser, *WINDOW)
+    browser.get(f'{guarded.http}/?token=some-streams-1')
+    wait(browser, lambda: live_tiles(browser) == {'color'}, 'the picture comes')
+    assert set(snapshot(browser)) == {'color'}
+    wait(browser, lambda: poses(browser), 'poses come')
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('#catalogue tbody tr')].map((r) => r.textContent)")
+    assert any(row.startswith('rectified') and 'not for this stream' in row for row in rows)
+    browser.execute_script('sessionStorage.clear()')

@@ -28,6 +28,7 @@ from websockets.sync.client import connect
 
 from camws_bridge.demo.accuracy import BOARD, MARKERS, pose_of, Report
 from camws_bridge.demo.check import check, split_image_message, TruthRecorder
+from camws_bridge.tokens import digest_of
 from camws_bridge.vision.geometry import difference, from_quaternion, invert
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -342,3 +343,50 @@ def test_the_comparison_can_fail() -> None:
     problem, *_ = report.problems()
     assert 'median error 10.00 mm' in problem
     assert BOARD.median_mm < 10 and MARKERS.median_mm < 10
+
+
+# -- access -----------------------------------------------------------------------------------
+
+
+def test_sighup_reads_the_tokens_again(tmp_path: Path) -> None:
+    path = tmp_path / 'tokens'
+    path.write_text(f'alice:{digest_of("alice").hex()}\n')
+    bridge = BridgeProcess('-p', f'auth.tokens_file:={path}').wait_until_listening()
+    try:
+        def status(token: str) -> int:
+            return bridge.get(f'/api/v1/streams?token={token}')[0]
+
+        assert (status('alice'), status('bob')) == (200, 401)
+        path.write_text(f'bob:{digest_of("bob").hex()}\n')
+        bridge.signal(signal.SIGHUP)
+        wait_until(lambda: status('bob') == 200, 10.0, 'the new token is known')
+        assert status('alice') == 401
+        # Inject a fault by a file that is none.
+        path.write_text('broken\n')
+        bridge.signal(signal.SIGHUP)
+        wait_until(lambda: 'stay as they were' in bridge.output, 10.0, 'that is said')
+        assert status('bob') == 200
+    finally:
+        assert bridge.stop() == 0
+    assert len([line for line in bridge.own_lines if re.match(r'\[ERROR\]', line)]) == 1
+
+
+def test_what_is_wrong_with_access_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    tokens = tmp_path / 'tokens'
+    tokens.write_text('# who\nalice:1234\n')
+    wrong = [('auth.tokens_file', tokens, 'line 2: '), ('tls.certfile', tmp_path, 'a directory')]
+    bridges = [BridgeProcess('-p', f'{name}:={path}', '-p', f'tls.keyfile:={path}')
+               if name == 'tls.certfile' else BridgeProcess('-p', f'{name}:={path}')
+               for name, path, _ in wrong]
+    for bridge, (name, path, reason) in zip(bridges, wrong):
+        assert bridge.wait() == 1
+        line, = bridge.own_lines
+        assert re.match(r'\[FATAL\]', line) and name in line and str(path) in line
+        assert reason in line.lower()
+
+
+def test_what_is_open_to_the_network_is_said_in_one_warning() -> None:
+    bridge = BridgeProcess('-p', 'host:=0.0.0.0').wait_until_listening()
+    assert bridge.stop() == 0
+    line, = (line for line in bridge.own_lines if re.match(r'\[WARN\]', line))
+    assert 'everybody who reaches this port' in line and 'nothing is encrypted' in line

@@ -145,7 +145,8 @@ def test_live_parameters_change_at_run_time():
 
 OTHER_VALUES = {
     'port': 1, 'image_transport': 'compressed', 'image_is_rectified': True,
-    'allowed_origins': ['*'], 'robot.pose_in_board': [0.0] * 6, 'tf.root': 'board'}
+    'allowed_origins': ['*'], 'robot.pose_in_board': [0.0] * 6, 'tf.root': 'board',
+    'limits.header_bytes': 2000, 'limits.body_bytes': 2000, 'limits.message_bytes': 2000}
 
 
 @pytest.mark.parametrize('name', [
@@ -209,3 +210,27 @@ def test_detector_parameters_are_names_and_numbers():
     for entry in ('minOtsuStdDev', 'minOtsuStdDev:', ':3', 'a b:3', 'x:nan', 'x:4.5.6'):
         with pytest.raises(SettingsError, match=f"detector.parameters: '{entry}' is not allowed"):
             Settings().with_values({'detector.parameters': [entry]})
+
+
+@given(st.dictionaries(st.sampled_from([*sorted(PARAMETERS), 'unknown']), st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2 ** 40), st.floats(), st.text(max_size=4),
+    st.lists(st.one_of(st.text(max_size=4), st.sampled_from(['::/0', '*', 'https://x', '7:1'])),
+             max_size=3)), max_size=3))
+def test_any_change_is_made_or_refused_in_one_line_and_never_half(values):
+    holder = SettingsHolder(Settings())
+    before = holder()
+    try:
+        holder.change(values)
+    except SettingsError as error:
+        assert str(error).startswith('parameter ') and holder() is before
+    else:
+        for name in set(values) & set(PARAMETERS):
+            assert PARAMETERS[name].validate(values[name]) == value_of(holder(), name)
+
+
+@pytest.mark.parametrize('name', ['trusted_proxies', 'limits.exempt'])
+def test_networks_are_networks(name):
+    Settings().with_values({name: ['192.168.1.5', '10.0.0.0/8', 'fd00::/8', '192.168.1.5/24']})
+    for wrong in ('localhost', '10.0.0.0/33', '', '1.2.3'):
+        with pytest.raises(SettingsError, match=f'parameter {name}: .*{wrong}.* allowed: an IP'):
+            Settings().with_values({name: [wrong]})

@@ -37,8 +37,9 @@ class WebBridge:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.settings = SettingsHolder(Settings().with_values({'port': 0, **values}))
-        access = Access(self.settings())
-        self.bus, self.metrics, self.server = EventBus(), Metrics(), Server()
+        self.metrics = Metrics()
+        access = Access(self.settings, self.metrics)
+        self.bus, self.server = EventBus(), Server()
         self.health = HealthService(self.settings)
         self.aruco = ArucoService(self.settings(), load_board(self.settings()))
         self.connections = ConnectionManager(self.metrics)

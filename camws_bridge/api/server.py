@@ -12,15 +12,16 @@ import ssl
 import threading
 import time
 
-from tornado.httpserver import HTTPServer
-from tornado.web import Application, HTTPError, StaticFileHandler
+from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
 
 from camws_bridge.api.bridge import Bridge
-from camws_bridge.api.handlers import ApiHandler, UnknownPathHandler
+from camws_bridge.api.handlers import BaseHandler, UnknownPathHandler
+from camws_bridge.api.listener import GuardedServer, Listener
+from camws_bridge.api.tls import load_pair, make_context
 from camws_bridge.api.v1 import router
 from camws_bridge.api.v1.endpoints.websockets import SHUTTING_DOWN
+from camws_bridge.api.watched_files import WatchedFiles
 from camws_bridge.parameter import SettingsError
-from camws_bridge.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -30,23 +31,28 @@ _CHECK_EVERY = 0.5
 # How long clients may take to receive what is on its way when the server stops (seconds).
 _FAREWELL, _STOP_TIMEOUT = 0.5, 1.5
 _BACKLOG = 1024
-_MAX_CLIENT_MESSAGE = 64 * 1024
+# How long a connection is kept for a next request (seconds).
+_IDLE_TIMEOUT = 30.0
 
 
 class ServerError(RuntimeError):
     """The server cannot listen; the text says why."""
 
 
-class StaticHandler(StaticFileHandler):
+class StaticHandler(BaseHandler, StaticFileHandler):
     """The dashboard's files; they hold no secret, so no token is asked for."""
 
-    set_default_headers = ApiHandler.set_default_headers
-    write_error = ApiHandler.write_error
-    write_json = ApiHandler.write_json
-    log_exception = ApiHandler.log_exception
+    def initialize(self, bridge: Bridge, path: str,  # type: ignore[override]
+                   default_filename: str | None = None) -> None:
+        """Take the services and the folder."""
+        super().initialize(path, default_filename)
+        self.bridge = bridge
+        self.set_default_headers()
 
     async def get(self, path: str, include_body: bool = True) -> None:
         """Answer 404 for everything that is no file below the folder."""
+        if '\0' in path:
+            raise HTTPError(404)
         try:
             await super().get(path, include_body)
         except HTTPError as error:
@@ -65,7 +71,10 @@ class Server:
         self.loop = asyncio.new_event_loop()
         self.port = 0
         self._thread: threading.Thread | None = None
-        self._http: HTTPServer | None = None
+        self._http: GuardedServer | None = None
+        self._listener: Listener | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._tls_files = WatchedFiles([])
         self._bridge: Bridge | None = None
 
     @property
@@ -97,14 +106,15 @@ class Server:
             raise RuntimeError('Server was started before')
         settings = bridge.settings()
         try:
-            tls = _tls_context(settings)
+            self._tls = make_context(settings.tls)
             sockets = _bind(settings.host, settings.port)
         except (ServerError, SettingsError):
             self.loop.close()
             raise
         self.port = sockets[0].getsockname()[1]
         self._bridge = bridge
-        self._thread = threading.Thread(target=self._run, args=(sockets, tls), name='web',
+        self._tls_files = WatchedFiles([settings.tls.certfile, settings.tls.keyfile])
+        self._thread = threading.Thread(target=self._run, args=(sockets,), name='web',
                                         daemon=True)
         self._thread.start()
 
@@ -120,12 +130,21 @@ class Server:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
-    def _run(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+    def reload(self) -> None:
+        """Read tokens and certificate again, from any thread; broken files change nothing."""
+        self.call_in_loop(self._reload)
+
+    def _run(self, sockets: list[socket.socket]) -> None:
         asyncio.set_event_loop(self.loop)
         assert self._bridge is not None
-        self._http = HTTPServer(make_application(self._bridge), ssl_options=tls,
-                                idle_connection_timeout=60, max_body_size=_MAX_CLIENT_MESSAGE)
-        self._http.add_sockets(sockets)
+        settings, limits = self._bridge.settings, self._bridge.access.limits
+        now = settings().limits
+        self._http = GuardedServer(
+            make_application(self._bridge), max_header_size=now.header_bytes,
+            max_body_size=now.body_bytes, body_timeout=now.handshake_timeout,
+            idle_connection_timeout=max(_IDLE_TIMEOUT, now.handshake_timeout))
+        self._listener = Listener(self.loop, sockets, self._http, self._tls, limits, settings)
+        self._listener.start()
         self._schedule_check()
         self.loop.run_forever()
         self.loop.close()
@@ -136,6 +155,7 @@ class Server:
     def _check_clients(self) -> None:
         assert self._bridge is not None
         self._schedule_check()
+        self._look_for_changes()
         now = time.monotonic()
         for client in self._bridge.connections.clients():
             try:
@@ -144,10 +164,36 @@ class Server:
                 log.info('a client is removed: %r', error)
                 client.abort()
 
+    def _look_for_changes(self) -> None:
+        assert self._bridge is not None
+        self._bridge.access.look_for_changes()
+        if self._tls_files.has_changed():
+            self._reload_tls()
+
+    def _reload(self) -> None:
+        assert self._bridge is not None
+        self._bridge.access.reload()
+        self._tls_files.take_as_known()
+        self._reload_tls()
+
+    def _reload_tls(self) -> None:
+        assert self._bridge is not None
+        settings = self._bridge.settings().tls
+        if self._tls is None:
+            return
+        try:
+            make_context(settings)      # first elsewhere: half a pair must not be taken
+            load_pair(self._tls, settings)
+        except SettingsError as error:
+            log.error('the certificate stays as it was: %s', error)
+            return
+        log.info('certificate of %s is in force for new connections', settings.certfile)
+
     async def _close(self) -> None:
         assert self._http is not None and self._bridge is not None
+        assert self._listener is not None
         self._check.cancel()
-        self._http.stop()
+        self._listener.stop()
         connections = self._bridge.connections
         for client in connections.clients():
             client.close(SHUTTING_DOWN, 'the bridge is shutting down')
@@ -171,16 +217,17 @@ async def _cancel_tasks() -> None:
 
 def make_application(bridge: Bridge) -> Application:
     """Return the tornado application over the services."""
-    static = {'path': str(_STATIC)}
+    static = {'bridge': bridge, 'path': str(_STATIC)}
     return Application(
         [*router.routes(bridge),
          (r'/()', StaticHandler, {**static, 'default_filename': 'index.html'}),
          (r'/static/(.*)', StaticHandler, static)],
         default_handler_class=UnknownPathHandler, default_handler_args={'bridge': bridge},
-        websocket_max_message_size=_MAX_CLIENT_MESSAGE, log_function=_log_request)
+        websocket_max_message_size=bridge.settings().limits.message_bytes,
+        log_function=_log_request)
 
 
-def _log_request(handler: ApiHandler) -> None:
+def _log_request(handler: RequestHandler) -> None:
     # Paths only: a query may hold a token.
     log.debug('%s %s %s %d', handler.request.remote_ip, handler.request.method,
               handler.request.path, handler.get_status())
@@ -219,16 +266,3 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
     listening = socket.create_server((address, port), family=family, backlog=_BACKLOG)
     listening.setblocking(False)
     return listening
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    tls = settings.tls
-    if not tls.certfile:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(tls.certfile, tls.keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"parameter tls.certfile: '{tls.certfile}' and tls.keyfile "
-                            f"'{tls.keyfile}' cannot be used: {error}") from None
-    return context

@@ -12,6 +12,7 @@ from importlib import import_module
 COMMANDS = {
     'board': ('camws_bridge.commands.board', 'print a board to scale, as PDF or PNG'),
     'check-board': ('camws_bridge.commands.check_board', 'say what a picture shows of a board'),
+    'token': ('camws_bridge.commands.token', 'make a token for a client'),
 }
 _HELP = ('help', '-h', '--help')
 

@@ -2,8 +2,18 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
+
+
+# Where a token may stand in what is logged; nothing of ours logs one, this is for the rest.
+_TOKEN = re.compile(r'(\btoken=|\bcamws\.token\.|\bbearer\s+)[^\s&"\',;]+', re.IGNORECASE)
+
+
+def hide_tokens(text: str) -> str:
+    """Return a text in which tokens of clients are left out."""
+    return _TOKEN.sub(r'\1***', text)
 
 
 class _Forward(logging.Handler):
@@ -12,7 +22,7 @@ class _Forward(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = self.format(record)
+        message = hide_tokens(self.format(record))
         # One call for each level: rclpy remembers the level of a place in the code.
         if record.levelno >= logging.ERROR:
             self._logger.error(message)

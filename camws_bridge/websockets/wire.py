@@ -8,6 +8,8 @@ from camws_bridge.models import Frame, Message, Variant
 from camws_bridge.services.image_service import EncodedProduct
 
 SUBPROTOCOL = 'camws.v1'
+# Plain messages, for browsers that show a token: they want one of what they offer chosen.
+PLAIN = 'camws.plain'
 
 _FIN_TEXT, _FIN_BINARY = 0x81, 0x82
 _VERSION, _KIND_IMAGE = 1, 1

@@ -66,3 +66,11 @@ def test_exceptions_come_with_their_traceback(printed, capfd):
         logging.getLogger('camws_bridge').exception('it failed')
     out, err = capfd.readouterr()
     assert "KeyError: 'lost'" in out + err
+
+
+def test_tokens_are_left_out(printed):
+    logging.getLogger('tornado.general').warning(
+        "GET /ws/color?fps=1&token=s3cret&x=1 'camws.v1, camws.token.s3cret' Bearer s3cret, end")
+    line, = printed()
+    assert 's3cret' not in line
+    assert line.endswith("?fps=1&token=***&x=1 'camws.v1, camws.token.***' Bearer ***, end")

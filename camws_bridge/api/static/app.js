@@ -1,6 +1,6 @@
 /** The dashboard: asks the bridge what there is, and keeps the page to it. */
 
-import { ServerClock } from './camws.js';
+import { fitsHeader, ServerClock } from './camws.js';
 import { describe, fixed, formatBitrate, setText, words } from './format.js';
 import { PoseTable } from './poses.js';
 import { Tile } from './tile.js';
@@ -17,7 +17,7 @@ const HTTP_TIMEOUT = 5.0;
 const HIDDEN_TIMEOUT = 10.0;
 
 const server = new URL('.', document.baseURI);
-const token = new URLSearchParams(window.location.search).get('token');
+let token = takeToken();
 const clock = new ServerClock();
 
 /** @type {Map<string, Tile>} */
@@ -33,12 +33,51 @@ const byId = (id) => document.getElementById(id);
 const economy = /** @type {HTMLInputElement} */ (byId('economy'));
 
 /**
+ * Finds the token: in the address, from which it is taken away (it must not get into bookmarks
+ * and pictures of the screen), or where an earlier page has put it.
+ *
+ * @returns {?string}
+ */
+function takeToken() {
+  const address = new URL(window.location.href);
+  const given = address.searchParams.get('token');
+  if (given) {
+    address.searchParams.delete('token');
+    window.history.replaceState(null, '', address);
+    keepToken(given, false);
+  }
+  try {
+    return given || sessionStorage.getItem('camws.token') || localStorage.getItem('camws.token');
+  } catch {
+    return given;
+  }
+}
+
+/**
+ * Keeps a token for this tab, or on this device; null forgets it.
+ *
+ * @param {?string} value
+ * @param {boolean} onDevice
+ */
+function keepToken(value, onDevice) {
+  try {
+    sessionStorage.removeItem('camws.token');
+    localStorage.removeItem('camws.token');
+    if (value) {
+      (onDevice ? localStorage : sessionStorage).setItem('camws.token', value);
+    }
+  } catch {
+    // The browser keeps nothing: the token is asked for again.
+  }
+}
+
+/**
  * @param {string} path relative to the bridge's root
- * @returns {string} its address, with the token
+ * @returns {string} its address; with the token, where that cannot stand in a header
  */
 function link(path) {
   const url = new URL(path, server);
-  if (token) {
+  if (token && !fitsHeader(token)) {
     url.searchParams.set('token', token);
   }
   return url.href;
@@ -64,15 +103,51 @@ function remember(name, value) {
 
 /**
  * @param {string} path
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Response>}
+ */
+function ask(path, signal) {
+  const headers = fitsHeader(token) ? { Authorization: `Bearer ${token}` } : {};
+  return fetch(link(path), { cache: 'no-store', headers, signal });
+}
+
+/**
+ * Opens a picture in a tab of its own; a link alone cannot show the token.
+ *
+ * @param {string} path
+ */
+async function openPicture(path) {
+  const answer = await ask(path);
+  const anchor = document.createElement('a');
+  const address = answer.ok ? URL.createObjectURL(await answer.blob()) : link(path);
+  anchor.href = address;
+  anchor.target = '_blank';
+  anchor.rel = 'noopener';
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+}
+
+/**
+ * @param {string} path
  * @returns {Promise<{code: number, body: any}>} whatever the code: errors are JSON as well
  */
 async function getJson(path) {
   const signal = AbortSignal.timeout(HTTP_TIMEOUT * 1000);
-  const answer = await fetch(link(path), { cache: 'no-store', signal });
+  const answer = await ask(path, signal);
   return { code: answer.status, body: await answer.json().catch(() => null) };
 }
 
-const bridge = { server, token, clock, link, remember, onChange: connectionChanged };
+const bridge = {
+  server,
+  get token() {
+    return token;
+  },
+  clock,
+  link,
+  openPicture,
+  remember,
+  onChange: connectionChanged,
+};
 const poses = new PoseTable(bridge);
 
 const observer = new IntersectionObserver((entries) => {
@@ -83,7 +158,8 @@ const observer = new IntersectionObserver((entries) => {
 
 /** @param {object[]} streams the catalogue */
 function applyCatalogue(streams) {
-  const pictures = streams.filter((entry) => entry.content_type.startsWith('image/'));
+  const own = streams.filter((entry) => entry.allowed !== false);
+  const pictures = own.filter((entry) => entry.content_type.startsWith('image/'));
   for (const entry of pictures) {
     if (!tiles.has(entry.id)) {
       const tile = new Tile(entry, bridge);
@@ -103,7 +179,7 @@ function applyCatalogue(streams) {
     }
   }
   byId('no-streams').hidden = tiles.size > 0;
-  poses.update(streams.filter(({ id }) => describe(id).product.startsWith('transforms_')));
+  poses.update(own.filter(({ id }) => describe(id).product.startsWith('transforms_')));
   showCatalogue(streams);
 }
 
@@ -182,18 +258,36 @@ async function readCatalogue() {
     const { code, body } = await getJson('api/v1/streams');
     if (code === 200) {
       problems.http = null;
+      byId('token-form').hidden = true;
       applyCatalogue(body.streams);
       everAnswered = true;
+    } else if (code === 401) {
+      problems.http = null;
+      askForToken();
     } else {
-      problems.http = code === 401
-        ? { level: 'error', text: 'This bridge wants a token: add ?token=… to the address.' }
-        : { level: 'error', text: body?.error?.message ?? `The bridge answers ${code}.` };
+      problems.http = { level: 'error', text: body?.error?.message ?? `The bridge answers ${code}.` };
     }
   } catch {
     problems.http = { level: 'error', text: 'The bridge does not answer.' };
   }
   connectionChanged();
   showBanner();
+}
+
+/** Asks for a token, and stops showing one that is wrong: the bridge counts those. */
+function askForToken() {
+  const form = byId('token-form');
+  if (form.hidden) {
+    setText(byId('token-note'), token
+      ? 'The token is wrong, or no longer valid.' : 'This bridge wants a token.');
+    form.hidden = false;
+    byId('token').focus();
+  }
+  if (token) {
+    keepToken(null, false);
+    token = null;
+  }
+  applyCatalogue([]);
 }
 
 async function readHealth() {
@@ -203,7 +297,8 @@ async function readHealth() {
     const well = body?.status === 'ok';
     const code = body?.code ?? body?.error?.code ?? 'unknown';
     const message = body?.message ?? body?.error?.message;
-    const said = well || answer === 401; // Of a missing token the catalogue's answer tells.
+    // Without a token there are no details, and of that the catalogue's answer tells.
+    const said = well || answer === 401 || !(body?.code ?? body?.error?.code);
     const level = code === 'starting' ? 'info' : 'error';
     problems.health = said ? null : { level, text: words(code, message) };
     pill.dataset.state = well ? 'ok' : level === 'info' ? 'unknown' : 'bad';
@@ -285,6 +380,13 @@ economy.checked = remember('economy') === 'yes';
 economy.addEventListener('change', () => {
   remember('economy', economy.checked ? 'yes' : 'no');
   tiles.forEach((tile) => tile.setEconomy(economy.checked));
+});
+
+byId('token-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const field = /** @type {HTMLInputElement} */ (byId('token'));
+  keepToken(field.value.trim(), /** @type {HTMLInputElement} */ (byId('token-keep')).checked);
+  window.location.reload();
 });
 
 byId('pause-all').addEventListener('click', ({ currentTarget }) => {

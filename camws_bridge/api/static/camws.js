@@ -29,6 +29,9 @@
 /** The subprotocol spoken here. */
 export const SUBPROTOCOL = 'camws.v1';
 
+/** Put before a token, it is a second subprotocol: browsers cannot set headers on a socket. */
+const TOKEN_PREFIX = 'camws.token.';
+
 /** Shortest and longest wait before a new attempt, in seconds, before jitter. */
 const BACKOFF_MIN = 0.25;
 const BACKOFF_MAX = 2.0;
@@ -49,6 +52,16 @@ const FINAL_CODES = new Set([4400, 4404]);
 const PREFIX_LENGTH = 8;
 const KIND_IMAGE = 1;
 const decoder = new TextDecoder();
+
+/**
+ * Whether a token may stand in a header; others go into the address, where logs may show them.
+ *
+ * @param {?string} token
+ * @returns {boolean}
+ */
+export function fitsHeader(token) {
+  return Boolean(token) && /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(/** @type {string} */ (token));
+}
 
 /**
  * The local clock: seconds since the Unix epoch, finer than `Date.now()` and never set back.
@@ -190,7 +203,7 @@ export class ServerClock {
  * @typedef {object} StreamOptions
  * @property {string|URL} [server] the bridge's root address, `http(s)://host:port/`; by default
  *   the one this module was loaded from
- * @property {string} [token] passed as `?token=`
+ * @property {string} [token] passed as a second subprotocol, or as `?token=` if it cannot be one
  * @property {Object<string, string|number|null|undefined>} [query] the protocol's options:
  *   `fps` (1/s), `width` (pixels), `quality` (1..100), `adaptive` (0 or 1), `id` (marker), `embed`;
  *   null is left out
@@ -289,7 +302,8 @@ export class CamwsStream extends EventTarget {
     const path = this.#id.split('/').map(encodeURIComponent).join('/');
     const url = new URL(`ws/${path}`, this.#server);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-    for (const [name, value] of Object.entries({ ...this.#query, token: this.#token })) {
+    const token = fitsHeader(this.#token) ? null : this.#token;
+    for (const [name, value] of Object.entries({ ...this.#query, token })) {
       if (value !== null && value !== undefined && value !== '') {
         url.searchParams.set(name, String(value));
       }
@@ -355,7 +369,9 @@ export class CamwsStream extends EventTarget {
   }
 
   #connect() {
-    const socket = new WebSocket(this.url, SUBPROTOCOL);
+    const protocols = fitsHeader(this.#token)
+      ? [SUBPROTOCOL, TOKEN_PREFIX + this.#token] : [SUBPROTOCOL];
+    const socket = new WebSocket(this.url, protocols);
     socket.binaryType = 'arraybuffer';
     socket.onmessage = (event) => this.#receive(socket, event.data);
     socket.onclose = (event) => this.#lost(event.code, event.reason);

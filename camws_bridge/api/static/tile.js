@@ -78,7 +78,7 @@ export class Tile {
   /**
    * @param {object} entry of the catalogue
    * @param {{server: URL, token: ?string, clock: import('./camws.js').ServerClock,
-   *   link: (path: string) => string, onChange: () => void}} bridge
+   *   link: (path: string) => string, openPicture: (path: string) => void, onChange: () => void}} bridge
    */
   constructor(entry, bridge) {
     const template = /** @type {HTMLTemplateElement} */ (document.getElementById('tile'));
@@ -247,7 +247,7 @@ export class Tile {
     return { ...query, id: this.#markerId };
   }
 
-  #label({ link }) {
+  #label({ link, openPicture, token }) {
     const { id } = this.#entry;
     const { camera, product, title } = describe(id);
     const name = camera ? `${camera}: ${title}` : title;
@@ -258,7 +258,12 @@ export class Tile {
     setText(this.element.querySelector('code'), id);
     const suffix = this.#entry.content_type === 'image/png' ? 'png' : 'jpg';
     const still = this.element.querySelector('[data-action=still]');
-    still.setAttribute('href', link(`api/v1/images/${id}.${suffix}`));
+    const path = `api/v1/images/${id}.${suffix}`;
+    still.setAttribute('href', link(path));
+    still.onclick = !token ? null : (event) => {
+      event.preventDefault();
+      openPicture(path);
+    };
     for (const action of ['still', 'pause', 'enlarge']) {
       const control = this.element.querySelector(`[data-action=${action}]`);
       control.setAttribute('aria-label', `${control.textContent} ${name}`);

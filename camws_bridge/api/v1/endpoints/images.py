@@ -10,6 +10,7 @@ from tornado.web import HTTPError
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiError, ApiHandler
 from camws_bridge.api.sockets import keep_fresh
+from camws_bridge.tokens import EVERYBODY
 from camws_bridge.models import Message, Variant
 from camws_bridge.services import image_service
 from camws_bridge.services.image_service import RAW
@@ -21,6 +22,8 @@ from camws_bridge.websockets.variants import choose_variant
 
 _WAIT = 1.0
 _TYPES = {'jpg': JPEG, 'png': PNG}
+# What a token must be for: the same data, undecorated.
+_RAW_STREAMS = {'color': 'color', 'depth': 'depth_raw'}
 _BOUNDARY = 'camws-frame'
 # JPEG holds 8 bits: it would lose what this stream is for.
 _PNG_ONLY = frozenset({'depth_raw'})
@@ -42,6 +45,7 @@ class ImageRequestHandler(ApiHandler):
         if stream_id not in image_service.CATALOGUE:
             raise ApiError(404, 'unknown_stream', f"there is no image stream '{stream_id}'; there "
                            f'are: {", ".join(image_service.CATALOGUE)}')
+        self.need(stream_id)
 
     def send_image(self, message: Message) -> None:
         """Answer with an image."""
@@ -86,6 +90,7 @@ class RawImageHandler(ImageRequestHandler):
 
     async def get(self, stream_id: str) -> None:
         """Answer with packed rows in the camera's own layout, described by headers."""
+        self.need(_RAW_STREAMS[stream_id])
         message = await fetch(self.bridge, Variant(stream_id, content_type=RAW))
         self.set_header('X-Width', str(message.width))
         self.set_header('X-Height', str(message.height))
@@ -99,6 +104,7 @@ class MaskHandler(ImageRequestHandler):
 
     async def get(self, name: str) -> None:
         """Answer with ``board.png`` or ``marker.png?id=7``."""
+        self.need(f'{name}_mask')
         options = self.read_options()
         self.send_image(await fetch(self.bridge, choose_variant(f'{name}_mask', options)))
 
@@ -120,17 +126,24 @@ class MjpegHandler(ImageRequestHandler):
         if stream_id in _PNG_ONLY:
             raise ApiError(404, 'no_such_format', f'{stream_id} is there as .png only')
         bridge, options = self.bridge, self.read_options()
-        if bridge.connections.total >= bridge.settings().max_clients:
-            raise ApiError(503, 'too_many_clients', 'too many clients')
         try:
             subscription = Subscription(bridge.streaming, bridge.metrics, self, stream_id,
                                         options, content_type=JPEG)
         except TooManyVariantsError as error:
             raise ApiError(503, 'too_many_settings', str(error)) from None
+        seat = bridge.access.limits.take_seat(str(self.request.remote_ip))
+        if isinstance(seat, str):
+            raise ApiError(503, 'too_many_clients', seat)
+        try:
+            await self._stream_to(subscription)
+        finally:
+            seat.leave()
+
+    async def _stream_to(self, subscription: Subscription) -> None:
         self.set_header('Content-Type', f'multipart/x-mixed-replace; boundary={_BOUNDARY}')
         self.set_header('Connection', 'close')
         self._stream = self.request.connection.stream  # type: ignore[union-attr]
-        keep_fresh(self._stream.socket, bridge.settings().unsent_bytes)
+        keep_fresh(self._stream.socket, self.bridge.settings().unsent_bytes)
         await self.flush()
         self._subscription = subscription
         subscription.open()
@@ -178,6 +191,8 @@ class MjpegHandler(ImageRequestHandler):
             return
         if now - subscription.client.last_alive > timeout:
             self.bridge.metrics.clients_removed.labels('timeout').inc()
+            self.abort()
+        elif self.bridge.access.why_not(self.grant or EVERYBODY, [subscription.stream_id]):
             self.abort()
         else:
             subscription.adapt(now)

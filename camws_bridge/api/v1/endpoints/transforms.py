@@ -18,6 +18,7 @@ class PoseRequestHandler(ApiHandler):
 
     async def fetch_object(self, name: str) -> Any:
         """Return the newest of the JSON objects of json_service; raises ApiError."""
+        self.need('markers' if name == 'aruco' else name)
         message = await fetch(self.bridge, Variant(name))
         return json_text.loads(message.body)
 

@@ -12,18 +12,21 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from camws_bridge import json_text
 from camws_bridge.api.bridge import Bridge, Route
-from camws_bridge.api.handlers import ApiError, ApiHandler
+from camws_bridge.api.handlers import BaseHandler
+from camws_bridge.api.handshake import check_upgrade
+from camws_bridge.api.limits import MessageLimit, Seat
 from camws_bridge.api.sockets import FrameWriter
 from camws_bridge.models import Message
+from camws_bridge.tokens import EVERYBODY
 from camws_bridge.websockets import options as client_options
 from camws_bridge.websockets.options import ClientOptions, OptionError
 from camws_bridge.websockets.stream_status import CATALOGUE, Status, WELL
 from camws_bridge.websockets.subscription import Subscription, TooManyVariantsError
-from camws_bridge.websockets.wire import SUBPROTOCOL
+from camws_bridge.websockets.wire import PLAIN, SUBPROTOCOL
 
 log = logging.getLogger(__name__)
 
-SHUTTING_DOWN, NO_PONG, TOO_MANY = 1001, 1008, 1013
+SHUTTING_DOWN, NO_PONG, NOT_ALLOWED, TOO_MANY = 1001, 1008, 1008, 1013
 BAD_OPTION, NO_SUCH_STREAM = 4400, 4404
 _CAPABILITIES = ('ack', 'configure', 'time')
 # RFC 6455: a control frame holds 125 bytes, two of them are the code.
@@ -34,7 +37,7 @@ _PING_SHARE = 0.25
 _FAREWELL = 0.5
 
 
-class StreamSocket(WebSocketHandler):
+class StreamSocket(BaseHandler, WebSocketHandler):
     """Connects one browser or script to a stream; the transport of a StreamClient."""
 
     def initialize(self, bridge: Bridge) -> None:
@@ -44,6 +47,8 @@ class StreamSocket(WebSocketHandler):
         self.status = WELL
         self._writer: FrameWriter | None = None
         self._pinged_at = 0.0
+        self._messages = MessageLimit(bridge.access.limits)
+        self._seat: Seat | None = None
 
     # -- before the upgrade -------------------------------------------------------------------
 
@@ -51,26 +56,18 @@ class StreamSocket(WebSocketHandler):
         """Refuse who may not come in, as HTTP."""
         if self.request.method != 'GET':
             raise HTTPError(405)
-        if not self.bridge.access.is_origin_allowed(self.request):
-            raise HTTPError(403)
-        if not self.bridge.access.has_token(self.request):
-            raise HTTPError(401)
-        if self.request.headers.get('Upgrade', '').lower() != 'websocket':
-            raise ApiError(400, 'websocket_only',
-                           'this path speaks WebSocket only; for stills see /api/v1/images')
+        self.grant = self.admit_with_token()
+        if self.path_args[0] in CATALOGUE:
+            self.need(self.path_args[0])
+        check_upgrade(self.request)
 
     def check_origin(self, origin: str) -> bool:
         """Pass: ``prepare`` has checked it."""
         return True
 
-    set_default_headers = ApiHandler.set_default_headers
-    write_error = ApiHandler.write_error
-    write_json = ApiHandler.write_json
-    log_exception = ApiHandler.log_exception
-
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """Choose camws.v1 when it is offered."""
-        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
+        """Choose camws.v1 when it is offered; never what holds a token."""
+        return next((name for name in (SUBPROTOCOL, PLAIN) if name in subprotocols), None)
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -83,16 +80,18 @@ class StreamSocket(WebSocketHandler):
             self.refuse(NO_SUCH_STREAM, problem.message if problem else
                         f'no such stream; there are: {" ".join(known)}')
             return
-        if bridge.connections.total >= bridge.settings().max_clients:
-            self.refuse(TOO_MANY, 'too many clients')
-            return
         query = {name: values[-1].decode('utf-8', 'replace')
                  for name, values in self.request.query_arguments.items()}
         try:
-            options = client_options.parse_query(query, bridge.status.embeddable())
+            options = client_options.parse_query(query, self._embeddable())
         except OptionError as error:
             self.refuse(BAD_OPTION, str(error))
             return
+        seat = bridge.access.limits.take_seat(str(self.request.remote_ip))
+        if isinstance(seat, str):
+            self.refuse(TOO_MANY, seat)
+            return
+        self._seat = seat
         try:
             self.subscription = Subscription(
                 bridge.streaming, bridge.metrics, self, stream_id, options, self._is_framed)
@@ -105,7 +104,7 @@ class StreamSocket(WebSocketHandler):
         if self._is_framed:
             self._send_json(self._server_info(stream_id))
         self.subscription.open()
-        log.info('%s watches %s', self.request.remote_ip, stream_id)
+        log.info('%s watches %s', self._who, stream_id)
 
     async def on_message(self, message: str | bytes) -> None:
         """
@@ -113,7 +112,7 @@ class StreamSocket(WebSocketHandler):
 
         The next one is read when the answer has gone: who asks and never reads fills no memory.
         """
-        if self.subscription is None:
+        if self.subscription is None or not self._may_send():
             return
         self.subscription.client.on_alive()
         if not self._is_framed:
@@ -133,12 +132,18 @@ class StreamSocket(WebSocketHandler):
         if self.subscription is not None:
             self.subscription.client.on_alive()
 
+    def on_ping(self, data: bytes) -> None:
+        """Count what tornado has answered."""
+        self._may_send()
+
     def on_close(self) -> None:
         """Unsubscribe."""
+        if self._seat is not None:
+            self._seat.leave()
         if self.subscription is not None:
             subscription, self.subscription = self.subscription, None
             subscription.close()
-            log.info('%s no longer watches %s', self.request.remote_ip, subscription.stream_id)
+            log.info('%s no longer watches %s', self._who, subscription.stream_id)
 
     # -- called by the server -----------------------------------------------------------------
 
@@ -156,6 +161,11 @@ class StreamSocket(WebSocketHandler):
         if now - client.last_alive > timeout:
             self._remove_silent()
             return
+        problem = self.bridge.access.why_not(
+            self.grant or EVERYBODY, (self.subscription.stream_id, *client.options.embed))
+        if problem:
+            self._end(NOT_ALLOWED, problem)
+            return
         if now - self._pinged_at > _PING_SHARE * timeout and self.ws_connection is not None:
             self._pinged_at = now
             self.ping(b'')
@@ -167,10 +177,29 @@ class StreamSocket(WebSocketHandler):
 
     def _remove_silent(self) -> None:
         self.bridge.metrics.clients_removed.labels('timeout').inc()
-        log.info('%s neither takes bytes nor answers: removed', self.request.remote_ip)
-        self.refuse(NO_PONG, 'no answer to pings')
+        log.info('%s neither takes bytes nor answers: removed', self._who)
+        self._end(NO_PONG, 'no answer to pings')
+
+    def _end(self, code: int, reason: str) -> None:
+        self.refuse(code, reason)
         # What waits in front of the close frame may never be taken.
         asyncio.get_running_loop().call_later(_FAREWELL, self.abort)
+
+    def _may_send(self) -> bool:
+        if self.subscription is None or self._messages.take():
+            return True
+        self._end(NOT_ALLOWED, f'too many messages; allowed: {self._messages.rate:g} a second')
+        return False
+
+    @property
+    def _who(self) -> str:
+        """The client in a log: its address, and the name of its token."""
+        name = self.grant.name if self.grant else ''
+        return f'{self.request.remote_ip} ({name})' if name else str(self.request.remote_ip)
+
+    def _embeddable(self) -> list[str]:
+        grant = self.grant or EVERYBODY
+        return list(filter(grant.allows, self.bridge.status.embeddable()))
 
     # -- transport of StreamClient ------------------------------------------------------------
 
@@ -218,8 +247,7 @@ class StreamSocket(WebSocketHandler):
 
     def _on_configure(self, subscription: Subscription, request: dict[str, Any], _: float
                       ) -> dict[str, Any]:
-        options = client_options.apply(
-            subscription.options, request, self.bridge.status.embeddable())
+        options = client_options.apply(subscription.options, request, self._embeddable())
         subscription.configure(options)
         return {'op': 'configured', **options.as_dict()}
 

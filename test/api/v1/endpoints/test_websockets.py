@@ -235,6 +235,26 @@ def test_a_message_that_is_too_big_is_closed_with_1009(bridge):
         assert closing(client)[0] == 1009
 
 
+@pytest.mark.parametrize('path', ['color', 'markers'])
+@pytest.mark.parametrize('opcode', [0x81, 0x82, 0x89])     # text, binary, ping
+def test_who_sends_too_fast_is_closed_with_1008_and_costs_nobody_else(bridge, path, opcode):
+    # Inject a fault by a client that floods the bridge with messages or pings.
+    bridge.settings.change({'limits.messages_per_second': 10.0})
+    try:
+        with ws(bridge, 'color') as other, open_socket(bridge, path) as client:
+            client.settimeout(10)
+            client.sendall((bytes([opcode, 0x81]) + bytes(5)) * 100)
+            received = b''
+            while chunk := client.recv(1 << 16):
+                received += chunk
+            assert struct.pack('!H', 1008) + b'too many messages; allowed: 10 a second' in received
+            frame = bridge.publish()
+            assert other.recv(timeout=10) and frame
+    finally:
+        bridge.settings.change({'limits.messages_per_second': 200.0})
+    assert bridge.count('camws_refused_total', reason='message_rate') >= 1
+
+
 def test_http_on_a_socket_path_is_told_so(bridge):
     status, _, body = http_get(f'{bridge.http}/ws/color')
     assert status == 400 and json.loads(body)['error']['code'] == 'websocket_only'
@@ -389,7 +409,8 @@ def test_who_asks_and_never_reads_fills_no_memory():
     # Inject a fault by a client that asks as long as the bridge reads, and never reads itself.
     request = b'{"op":"time","t0":1}'
     requests = (b'\x81' + bytes([0x80 | len(request)]) + bytes(4) + request) * 1000
-    with running_bridge(client_timeout=60.0) as bridge:
+    with running_bridge(client_timeout=60.0,
+                        limits__messages_per_second=100000.0) as bridge:
         client = open_socket(bridge, 'color', 'Sec-WebSocket-Protocol: camws.v1\r\n', 4096)
         client.settimeout(1.0)
         with pytest.raises(TimeoutError):
