@@ -82,3 +82,11 @@ def test_a_pose_is_moved_in_the_axes_of_its_frame_about_its_own_origin():
     np.testing.assert_allclose(shifted[:3, 3], pose[:3, 3] + (0.1, 0.2, 0.3))
     turn = Rotation.from_euler('z', 0.5).as_matrix()
     np.testing.assert_allclose(shifted[:3, :3], turn @ pose[:3, :3])
+
+
+def test_the_homography_of_a_square_meets_the_corners_of_the_quadrangle():
+    quads = np.array([[[10.0, 12], [50, 8], [60, 70], [5, 40]], [[0, 0], [1, 0], [1, 1], [0, 1]]])
+    corners = np.array([[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+    mapped = corners @ geometry.square_to_quad(quads).transpose(0, 2, 1)
+    np.testing.assert_allclose(mapped[..., :2] / mapped[..., 2:], quads, atol=1e-9)
+    assert not np.isfinite(geometry.square_to_quad(np.full((1, 4, 2), 7.0))).all()
