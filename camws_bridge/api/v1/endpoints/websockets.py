@@ -103,8 +103,11 @@ class StreamSocket(BaseHandler, WebSocketHandler):
                                    self._on_drained)
         if self._is_framed:
             self._send_json(self._server_info(stream_id))
-        self.subscription.open()
         log.info('%s watches %s', self._who, stream_id)
+        try:
+            self.subscription.open()
+        except (WebSocketClosedError, OSError) as error:
+            self._lose(error)
 
     async def on_message(self, message: str | bytes) -> None:
         """
@@ -123,6 +126,9 @@ class StreamSocket(BaseHandler, WebSocketHandler):
             answer = self._handlers[request['op']](self, self.subscription, request, received)
         except OptionError as error:
             self.refuse(BAD_OPTION, str(error))
+            return
+        except (WebSocketClosedError, OSError) as error:
+            self._lose(error)
             return
         if answer is not None:
             await asyncio.wait([self._send_json(answer)])
@@ -224,8 +230,15 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         if self.subscription is not None:
             try:
                 self.subscription.client.on_drained()
-            except (WebSocketClosedError, OSError):
-                self.on_close()
+            except (WebSocketClosedError, OSError) as error:
+                self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        """Remove a client that has gone without a word, as it was to be sent something."""
+        self.bridge.metrics.clients_removed.labels('send_failed').inc()
+        log.debug('%s is gone: %r', self._who, error)
+        self.on_close()
+        self.abort()
 
     # -- camws.v1 -----------------------------------------------------------------------------
 
