@@ -177,7 +177,8 @@ class Crowd:
         """Read an MJPEG stream for a while, and leave with a reset."""
         visitor = await Visitor.connect(self._port)
         try:
-            await visitor.send(b'GET /api/v1/images/color.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n')
+            await visitor.send(b'GET /api/v1/images/color.mjpg HTTP/1.1\r\n'
+                               b'Host: 127.0.0.1\r\n\r\n')
             until = asyncio.get_running_loop().time() + self._lot.uniform(0.5, 6.0)
             while asyncio.get_running_loop().time() < until:
                 await asyncio.wait_for(visitor.sip(1 << 16), _PATIENCE)

@@ -33,8 +33,8 @@ _CRUSH_AT, _CRUSH, _CRUSH_RATE, _LONG = 20.0, 10.0, 500, 60.0
 _LONG_FROM = 5.0
 _STEER_EVERY = 3.0
 LIMITS = (
-    Limit('memory', 'MB', 8.0, 0.04), Limit('threads', '', 1.0), Limit('descriptors', '', 8.0, 0.1),
-    Limit('age p50', 'ms', 5.0, 0.5))
+    Limit('memory', 'MB', 8.0, 0.04), Limit('threads', '', 1.0),
+    Limit('descriptors', '', 8.0, 0.1), Limit('age p50', 'ms', 5.0, 0.5))
 # What nobody may find in the log of the bridge.
 _FORGOTTEN = re.compile('never awaited|never retrieved|was destroyed but it is pending|'
                         'ResourceWarning|Traceback')
