@@ -5,7 +5,10 @@ Names follow Prometheus' conventions; prometheus_client's objects are safe on ev
 """
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SECONDS = (.0005, .001, .002, .004, .008, .016, .033, .066, .133, .266, .533, 1.0, 2.0)
 
@@ -21,6 +24,9 @@ class Metrics:
         self.images_dropped = Counter(
             'camws_images_dropped', 'Images dropped before processing, by reason', ['reason'],
             registry=registry)
+        self.receive_gap_seconds = Histogram(
+            'camws_receive_gap_seconds', 'Time between one camera image and the next',
+            buckets=_SECONDS, registry=registry)
         self.processing_errors = Counter(
             'camws_processing_errors', 'Products that failed, by stream', ['stream'],
             registry=registry)
@@ -48,3 +54,31 @@ class Metrics:
             registry=registry)
         self.markers_detected = Counter(
             'camws_markers_detected', 'Markers detected', registry=registry)
+        self.handler_errors = Counter(
+            'camws_handler_errors', 'Events whose handler failed (tf, overlay), by event',
+            ['event'], registry=registry)
+        self.ros_errors = Counter(
+            'camws_ros_errors', 'Failures on the ROS side that were caught, by place', ['place'],
+            registry=registry)
+        self.loop_lag_seconds = Histogram(
+            'camws_loop_lag_seconds', "How much too late the web server's loop turns",
+            buckets=_SECONDS, registry=registry)
+        self.accept_failures = Counter(
+            'camws_accept_failures', 'Connections that could not be accepted for now (no file '
+            'descriptor, no memory)', registry=registry)
+        self.threads_alive = Gauge(
+            'camws_threads_alive', 'Whether a thread of the bridge runs', ['thread'],
+            registry=registry)
+        # Memory, CPU and open files of the process, under Prometheus' own names.
+        ProcessCollector(registry=registry)
+
+    def watch_threads(self, names: Iterable[str], is_alive: Callable[[str], bool]) -> None:
+        """Show whether threads run whenever the metrics are read."""
+        for name in names:
+            self.threads_alive.labels(name).set_function(partial(is_alive, name))
+
+
+def total(counter: Counter) -> int:
+    """Return the sum of a counter over all its labels."""
+    return int(sum(sample.value for metric in counter.collect() for sample in metric.samples
+                   if sample.name.endswith('_total')))

@@ -21,7 +21,8 @@ LAYERS = (
     {'websockets'},
     {'services'},
     {'vision', 'events'},
-    {'models', 'settings', 'latest_slot', 'metrics', 'share', 'json_text'},
+    {'models', 'settings', 'latest_slot', 'metrics', 'share', 'json_text', 'supervision',
+     'service_manager'},
     {'parameter'},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -17,10 +17,13 @@ from tornado.web import Application, HTTPError, StaticFileHandler
 
 from camws_bridge.api.bridge import Bridge
 from camws_bridge.api.handlers import ApiHandler, UnknownPathHandler
+from camws_bridge.api.listening import listen, ListeningSocket, watch_sockets
+from camws_bridge.api.loop_watch import watch_loop
 from camws_bridge.api.v1 import router
 from camws_bridge.api.v1.endpoints.websockets import SHUTTING_DOWN
 from camws_bridge.parameter import SettingsError
 from camws_bridge.settings import Settings
+from camws_bridge.supervision import Threads, WEB
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,6 @@ _STATIC = Path(__file__).resolve().parent / 'static'
 _CHECK_EVERY = 0.5
 # How long clients may take to receive what is on its way when the server stops (seconds).
 _FAREWELL, _STOP_TIMEOUT = 0.5, 1.5
-_BACKLOG = 1024
 _MAX_CLIENT_MESSAGE = 64 * 1024
 
 
@@ -60,8 +62,9 @@ class Server:
     ``loop`` exists from the beginning, so that services can be given its call_soon_threadsafe.
     """
 
-    def __init__(self) -> None:
-        """Make the loop; nothing runs yet."""
+    def __init__(self, threads: Threads | None = None) -> None:
+        """Make the loop; nothing runs yet. ``threads`` watches the thread."""
+        self._threads = threads or Threads()
         self.loop = asyncio.new_event_loop()
         self.port = 0
         self._thread: threading.Thread | None = None
@@ -104,9 +107,7 @@ class Server:
             raise
         self.port = sockets[0].getsockname()[1]
         self._bridge = bridge
-        self._thread = threading.Thread(target=self._run, args=(sockets, tls), name='web',
-                                        daemon=True)
-        self._thread.start()
+        self._thread = self._threads.start(WEB, lambda: self._run(sockets, tls))
 
     def stop(self) -> None:
         """Say goodbye to every client, close and wait; RuntimeError when it does not run."""
@@ -120,13 +121,15 @@ class Server:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
-    def _run(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+    def _run(self, sockets: list[ListeningSocket], tls: ssl.SSLContext | None) -> None:
         asyncio.set_event_loop(self.loop)
         assert self._bridge is not None
         self._http = HTTPServer(make_application(self._bridge), ssl_options=tls,
                                 idle_connection_timeout=60, max_body_size=_MAX_CLIENT_MESSAGE)
         self._http.add_sockets(sockets)
+        watch_sockets(sockets, self._bridge.metrics)
         self._schedule_check()
+        watch_loop(self.loop, self._bridge.metrics, lambda: self._threads.beat(WEB))
         self.loop.run_forever()
         self.loop.close()
 
@@ -186,15 +189,15 @@ def _log_request(handler: ApiHandler) -> None:
               handler.request.path, handler.get_status())
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def _bind(host: str, port: int) -> list[ListeningSocket]:
     """Return one listening socket for each address of a host, all on the same port."""
-    sockets: list[socket.socket] = []
+    sockets: list[ListeningSocket] = []
     try:
         missing = None
         for family, _, _, _, address in socket.getaddrinfo(
                 host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
             try:
-                sockets.append(_listen(family, str(address[0]), port))
+                sockets.append(listen(family, str(address[0]), port))
             except OSError as error:
                 # /etc/hosts may name ::1 where there is no IPv6 (containers): one is enough.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -213,12 +216,6 @@ def _bind(host: str, port: int) -> list[socket.socket]:
                               'or to 0 for any free one') from None
         raise ServerError(f'parameter host: cannot listen on {host}:{port}: '
                           f'{error.strerror or error}') from None
-
-
-def _listen(family: int, address: str, port: int) -> socket.socket:
-    listening = socket.create_server((address, port), family=family, backlog=_BACKLOG)
-    listening.setblocking(False)
-    return listening
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -8,6 +8,7 @@ import threading
 import time
 
 from camws_bridge.settings import Settings
+from camws_bridge.supervision import Threads
 
 # How long a publisher may be there without an image arriving before this is called a fault.
 _SILENCE = 3.0
@@ -16,6 +17,7 @@ REMEDY = (
     'Fast DDS loses large best-effort images with its default 512 KB of shared memory: set '
     'FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_large_images.xml of camws_bridge for the '
     "camera driver's process, too (see Troubleshooting in the README)")
+_INACTIVE = 'inactive', 'the node is deactivated: the camera is left alone'
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Health:
     """
     The state of the image source.
 
-    ``code``: ``ok``, ``idle`` (nobody wants images), ``starting``, ``no_images``, ``stale``.
+    ``code``: ``ok``, ``idle`` (nobody wants images), ``starting``, ``no_images``, ``stale``,
+    ``inactive`` (the node was deactivated), ``threads`` (one died or hangs).
     """
 
     is_ok: bool
@@ -35,10 +38,13 @@ class HealthService:
     """Watches the arrival of images. Safe on every thread."""
 
     def __init__(self, settings: Callable[[], Settings],
-                 clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` gives monotonic seconds."""
+                 clock: Callable[[], float] = time.monotonic,
+                 threads: Threads | None = None) -> None:
+        """``clock`` gives monotonic seconds; ``threads`` are those the bridge lives by."""
         self._settings = settings
         self._clock = clock
+        self._threads = threads or Threads()
+        self._is_active = True
         self._lock = threading.Lock()
         self._watching_since: float | None = None
         self._last_image: float | None = None
@@ -54,6 +60,10 @@ class HealthService:
         with self._lock:
             self._watching_since = self._clock() if watching else None
             self._last_image = None
+
+    def set_active(self, active: bool) -> None:
+        """Say whether the node is active (see the lifecycle of managed nodes)."""
+        self._is_active = active
 
     def set_publishers(self, topic: str, count: int, other_types: Sequence[str] = ()) -> None:
         """Say how many publishers the image topic has, and what others send on it."""
@@ -82,6 +92,12 @@ class HealthService:
             return self._dropped[reason]
 
     @property
+    def age(self) -> float | None:
+        """How long ago the last good image arrived (seconds); None: none has."""
+        last = self._last_image
+        return None if last is None else self._clock() - last
+
+    @property
     def images(self) -> int:
         """How many good images have arrived."""
         return self._images
@@ -97,7 +113,25 @@ class HealthService:
         with self._lock:
             return self._check(self._clock(), self._settings().stale_after)
 
+    def check_life(self) -> Health:
+        """Return whether the process works at all, whatever the camera does."""
+        problem = self._threads.problem
+        return Health(not problem, 'threads' if problem else 'ok', problem or 'all threads turn')
+
+    def check_readiness(self) -> Health:
+        """Return whether clients are served: the node is active and its threads turn."""
+        life = self.check_life()
+        if not life.is_ok:
+            return life
+        return Health(True, 'ok', 'clients are served') if self._is_active \
+            else Health(False, *_INACTIVE)
+
     def _check(self, now: float, stale_after: float) -> Health:
+        life = self.check_life()
+        if not life.is_ok:
+            return life
+        if not self._is_active:
+            return Health(True, *_INACTIVE)
         if self._watching_since is None:
             return Health(True, 'idle', 'nobody wants images: the camera is left alone')
         if self._last_image is not None:

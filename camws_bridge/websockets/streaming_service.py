@@ -26,6 +26,7 @@ from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.services.image_service import ImageService
 from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import Settings
+from camws_bridge.supervision import PROCESSING, Threads
 from camws_bridge.websockets.connection_manager import Client, ConnectionManager
 from camws_bridge.websockets.newest_messages import NewestMessages
 from camws_bridge.websockets.variants import MAX_VARIANTS
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 IMAGES, POSES, OVERLAY = 'images', 'poses', 'overlay'
 _OVERLAY_VARIANT = Variant('aruco_debug')
 _LOG_EVERY = 5.0
+# How often an idle processing thread tells that it lives (seconds).
+_PULSE = 1.0
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
 _RECENT, _DEPTH_PATIENCE = 1.0, 2.0
 
@@ -49,13 +52,16 @@ class StreamingService:
                  json: JsonService, connections: ConnectionManager,
                  settings: Callable[[], Settings], metrics: Metrics,
                  call_in_loop: Callable[[Callable[[], None]], object],
-                 other_demand: Callable[[], frozenset[str]]) -> None:
+                 other_demand: Callable[[], frozenset[str]],
+                 threads: Threads | None = None) -> None:
         """
         Make the service; ``start`` starts its thread.
 
         ``call_in_loop`` schedules a call on the loop's thread, from any thread.
         ``other_demand`` says what is wanted besides clients: IMAGES, POSES, OVERLAY (any thread).
+        ``threads`` watches the thread.
         """
+        self._threads = threads or Threads()
         self._bus, self._aruco, self._images, self._json = bus, aruco, images, json
         self._connections, self._settings, self._metrics = connections, settings, metrics
         self._call_in_loop, self._other_demand = call_in_loop, other_demand
@@ -83,8 +89,7 @@ class StreamingService:
         """Start thread P; raises RuntimeError when it was started before."""
         if self._thread is not None:
             raise RuntimeError('StreamingService was started before')
-        self._thread = threading.Thread(target=self._run, name='processing', daemon=True)
-        self._thread.start()
+        self._thread = self._threads.start(PROCESSING, self._run)
 
     def stop(self) -> None:
         """End thread P and wait for it; raises RuntimeError when it was not started."""
@@ -209,7 +214,10 @@ class StreamingService:
 
     def _run(self) -> None:
         while True:
-            self._work.wait()
+            has_work = self._work.wait(_PULSE)
+            self._threads.beat(PROCESSING)
+            if not has_work:
+                continue
             self._work.clear()
             if self._stopping:
                 return
@@ -233,6 +241,7 @@ class StreamingService:
         snapshot: TransformsSnapshot | None = context.made('snapshot')
         if snapshot is not None and snapshot is not self._snapshot:
             self._snapshot, self._snapshot_at = snapshot, time.monotonic()
+            self._metrics.markers_detected.inc(len(snapshot.seen))
 
     def _begin(self, frame: Frame) -> None:
         self._context = FrameContext(frame, self._settings())
@@ -322,7 +331,12 @@ class StreamingService:
             self._metrics.messages_replaced.labels(variant.stream_id, 'loop').inc()
         # While the outbox is not empty, the loop has been woken already.
         if was_empty:
-            self._call_in_loop(self._deliver)
+            try:
+                self._call_in_loop(self._deliver)
+            except Exception:
+                # What lies in the outbox would keep the loop from ever being woken again.
+                self._outbox.take_all()
+                raise
 
 
 def _is_plain(variant: Variant) -> bool:

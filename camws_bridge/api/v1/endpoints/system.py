@@ -1,10 +1,11 @@
-"""``/api/v1/streams``, ``/healthz`` and ``/metrics``."""
+"""``/api/v1/streams``, ``/healthz``, ``/livez``, ``/readyz`` and ``/metrics``."""
 from __future__ import annotations
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiHandler
+from camws_bridge.services.health_service import Health
 
 
 class StreamsHandler(ApiHandler):
@@ -16,17 +17,36 @@ class StreamsHandler(ApiHandler):
 
 
 class HealthHandler(ApiHandler):
-    """The state of the image source."""
+    """The state of the bridge and its image source."""
 
     def get(self) -> None:
-        """Answer 200 while they do (or nobody wants any), 503 with the reason otherwise."""
-        health = self.bridge.health.check()
+        """Answer 200 while images arrive (or nobody wants any), 503 with the reason otherwise."""
+        self.answer(self.bridge.health.check())
+
+    def answer(self, health: Health) -> None:
+        """Answer 200 when it is well, 503 with the reason otherwise."""
         if not health.is_ok:
             self.set_status(503)
             self.write_json({'status': 'error', 'code': health.code, 'message': health.message,
                              'error': {'code': health.code, 'message': health.message}})
             return
         self.write_json({'status': 'ok', 'code': health.code, 'message': health.message})
+
+
+class LivenessHandler(HealthHandler):
+    """Whether the process works; one that does not shall be restarted."""
+
+    def get(self) -> None:
+        """Answer 200 while all threads turn, whatever the camera does."""
+        self.answer(self.bridge.health.check_life())
+
+
+class ReadinessHandler(HealthHandler):
+    """Whether clients are served."""
+
+    def get(self) -> None:
+        """Answer 200 while the node is active, whatever the camera does."""
+        self.answer(self.bridge.health.check_readiness())
 
 
 class MetricsHandler(ApiHandler):
@@ -44,5 +64,7 @@ def routes(bridge: Bridge) -> list[Route]:
     return [
         (r'/api/v1/streams', StreamsHandler, services),
         (r'/healthz', HealthHandler, services),
+        (r'/livez', LivenessHandler, services),
+        (r'/readyz', ReadinessHandler, services),
         (r'/metrics', MetricsHandler, services),
     ]
