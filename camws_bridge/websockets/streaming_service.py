@@ -204,11 +204,19 @@ class StreamingService:
     def _deliver(self) -> None:
         """Broadcast what P has made since the last time."""
         for variant, message in self._outbox.take_all().items():
-            self._newest.keep(message)
-            if message.content_type == json_service.JSON:
-                self._connections.broadcast_text(variant, message)
-            else:
-                self._connections.broadcast_bytes(variant, message)
+            try:
+                self._deliver_one(variant, message)
+            except Exception as error:  # one message's failure is never another's
+                self._metrics.processing_errors.labels('deliver').inc()
+                log.error('a message of %s was not delivered: %s', variant.stream_id, error,
+                          exc_info=error)
+
+    def _deliver_one(self, variant: Variant, message: Message) -> None:
+        self._newest.keep(message)
+        if message.content_type == json_service.JSON:
+            self._connections.broadcast_text(variant, message)
+        else:
+            self._connections.broadcast_bytes(variant, message)
 
     # -- P, the processing thread -------------------------------------------------------------
 
