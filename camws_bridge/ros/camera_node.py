@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 import logging
 import math
+import re
 import time
 from typing import Any
 
@@ -74,6 +75,7 @@ class CameraNode:
         self._images_demand = _Demand(lambda: wants_images() or not settings().lazy)
         self._depth_demand = _Demand(wants_depth)
         self._was_unhealthy = ''
+        self._reported_publishers = 0
         self._image = self._image_subscription(settings())
         self._camera_info = MatchedSubscription(
             node, CameraInfo, node.resolve_topic_name('camera_info'),
@@ -119,6 +121,7 @@ class CameraNode:
         if not self._depth.is_active:
             self._pairing.clear()
         self._report_health()
+        self._report_publishers()
 
     def look_soon(self) -> None:
         """Have the ROS thread look now, from any thread: a client does not wait for the timer."""
@@ -130,12 +133,21 @@ class CameraNode:
 
     def _report_health(self) -> None:
         health = self._health.check()
-        problem = health.code if not health.is_ok and health.code != 'starting' else ''
+        # Another reason is news, another number of seconds is not.
+        problem = ('' if health.is_ok or health.code == 'starting'
+                   else re.sub(r'\d+', '', health.message))
         if problem and problem != self._was_unhealthy:
             self._node.get_logger().warning(health.message)
         elif self._was_unhealthy and not problem:
             self._node.get_logger().info(health.message)
         self._was_unhealthy = problem
+
+    def _report_publishers(self) -> None:
+        publishers = self._image.publishers
+        if publishers > 1 and publishers > self._reported_publishers:
+            self._node.get_logger().warning(
+                f'{publishers} publishers on {self._image.topic}: their images are mixed')
+        self._reported_publishers = publishers
 
     def _image_subscription(self, settings: Settings) -> MatchedSubscription:
         node = self._node

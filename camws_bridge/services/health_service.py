@@ -50,6 +50,7 @@ class HealthService:
         self._last_image: float | None = None
         self._topic = 'image'
         self._publishers = 0
+        self._published_since = 0.0
         self._other_types: tuple[str, ...] = ()
         self._has_depth = False
         self._images = 0
@@ -68,6 +69,8 @@ class HealthService:
     def set_publishers(self, topic: str, count: int, other_types: Sequence[str] = ()) -> None:
         """Say how many publishers the image topic has, and what others send on it."""
         with self._lock:
+            if count > self._publishers:
+                self._published_since = self._clock()
             self._topic, self._publishers, self._other_types = topic, count, tuple(other_types)
 
     def set_has_depth(self, has_depth: bool) -> None:
@@ -138,8 +141,10 @@ class HealthService:
             age = now - self._last_image
             if age <= stale_after:
                 return Health(True, 'ok', 'images arrive')
+            # Who published before has shown that images get through; who has come since has not.
+            is_new = self._last_image < self._published_since < now - _SILENCE
             return Health(False, 'stale', f'no image on {self._topic} for {age:.0f} s'
-                          + self._why_not())
+                          + self._why_not(REMEDY if is_new else ''))
         if now - self._watching_since <= _SILENCE:
             return Health(False, 'starting', f'waiting for the first image on {self._topic}')
         return Health(False, 'no_images', f'no image on {self._topic}' + self._why_not(REMEDY))

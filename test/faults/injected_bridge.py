@@ -6,7 +6,8 @@ The bridge, into which faults can be injected while it runs.
 On SIGUSR1 it reads a line ``PLACE FAULT`` from FILE. PLACE is ``module:name`` or
 ``module:Class.name``, something that is looked up when it is called. FAULT is the name of a
 built-in exception, which the next call raises, once; or ``sleep:SECONDS``, which makes every call
-take so long; ``value:NUMBER``, which it is from now on; or ``none``, which makes it whole again. The line is removed when it is in force.
+take so long; ``value:NUMBER``, which it is from now on; or ``none``, which makes it whole again.
+The line is removed when it is in force.
 """
 from __future__ import annotations
 

@@ -196,7 +196,8 @@ class FaultyRobot:
         url = self.bridge.url.replace('http', 'ws', 1)
         with ExitStack() as stack:
             viewers = [Viewer(stack.enter_context(connect(
-                f'{url}/ws/{path}', subprotocols=['camws.v1'], max_size=None))) for path in paths]
+                f'{url}/ws/{path}', subprotocols=['camws.v1'], max_size=None,
+                close_timeout=0.2))) for path in paths]
             yield viewers[0] if len(viewers) == 1 else viewers
 
     def other_camera(self, **changes: Any) -> Camera:

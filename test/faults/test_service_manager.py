@@ -1,4 +1,4 @@
-"""Run the bridge as systemd does, before a real socket: ready, alive, and not alive when it hangs."""
+"""Run the bridge as systemd does, before a real socket: ready, alive, hanging, stopping."""
 from __future__ import annotations
 
 from pathlib import Path

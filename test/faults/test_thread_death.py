@@ -1,4 +1,4 @@
-"""Kill each thread: the process says so wherever it still can, and ends so that it is restarted."""
+"""Kill each thread: the process says so wherever it still can, and ends with an error."""
 from __future__ import annotations
 
 from contextlib import ExitStack
