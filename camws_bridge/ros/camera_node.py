@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.5
 # How long the camera stays subscribed to when nobody wants it any more (seconds).
 _LINGER = 5.0
+# DDS lists a publisher that was killed for 20 s: only then are two publishers two (seconds).
+_LEASE = 30.0
 
 
 class _Demand:
@@ -75,7 +77,7 @@ class CameraNode:
         self._images_demand = _Demand(lambda: wants_images() or not settings().lazy)
         self._depth_demand = _Demand(wants_depth)
         self._was_unhealthy = ''
-        self._reported_publishers = 0
+        self._one_publisher_at, self._is_mix_reported = time.monotonic(), False
         self._image = self._image_subscription(settings())
         self._camera_info = MatchedSubscription(
             node, CameraInfo, node.resolve_topic_name('camera_info'),
@@ -143,11 +145,13 @@ class CameraNode:
         self._was_unhealthy = problem
 
     def _report_publishers(self) -> None:
-        publishers = self._image.publishers
-        if publishers > 1 and publishers > self._reported_publishers:
+        publishers, now = self._image.publishers, time.monotonic()
+        if publishers <= 1:
+            self._one_publisher_at, self._is_mix_reported = now, False
+        elif not self._is_mix_reported and now - self._one_publisher_at > _LEASE:
+            self._is_mix_reported = True
             self._node.get_logger().warning(
                 f'{publishers} publishers on {self._image.topic}: their images are mixed')
-        self._reported_publishers = publishers
 
     def _image_subscription(self, settings: Settings) -> MatchedSubscription:
         node = self._node

@@ -29,6 +29,7 @@ from camws_bridge.settings import Settings
 from camws_bridge.supervision import PROCESSING, Threads
 from camws_bridge.websockets.connection_manager import Client, ConnectionManager
 from camws_bridge.websockets.newest_messages import NewestMessages
+from camws_bridge.websockets.slow_products import SlowProducts
 from camws_bridge.websockets.variants import MAX_VARIANTS
 from camws_bridge.websockets.wire import image_message, text_message
 
@@ -77,6 +78,7 @@ class StreamingService:
         self._snapshot_at = 0.0
         self._depth_paired_at = 0.0
         self._logged: dict[str, float] = {}
+        self._slow = SlowProducts()
         # P to W
         self._outbox: LatestSlots[Variant, Message] = LatestSlots()
         # W
@@ -299,9 +301,12 @@ class StreamingService:
 
     def _make(self, variant: Variant) -> None:
         context = self._context_for(variant)
-        if context is None or variant in context.handed_over:
+        if (context is None or variant in context.handed_over
+                or not self._slow.may_be_made(variant)):
             return
+        started = time.monotonic()
         message = self._guarded(variant.stream_id, partial(self._message, context, variant))
+        self._slow.note(variant, time.monotonic() - started)
         if message is not None:
             context.handed_over.add(variant)
             self._metrics.messages_produced.labels(variant.stream_id).inc()
