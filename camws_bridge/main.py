@@ -89,9 +89,13 @@ class _Process:
         return None
 
     def _start_bridge(self, node: Node, settings: SettingsHolder) -> Application:
+        import cv2
+
         from camws_bridge.dependencies import build
         from camws_bridge.vision.detection import check_opencv
         check_opencv()
+        # Of a broken image file it would print a line each time; we count them, and log one.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         application = build(node, settings, self._threads)
         application.start()
         _announce(node, application)
