@@ -128,7 +128,7 @@ def test_a_page_that_has_its_name_point_here_may_not_read(host, origin, allowed)
 
 def test_localhost_without_ipv6_is_still_localhost(monkeypatch):
     # Inject a fault by a ::1 that is not there, as in containers.
-    listen = server._listen
+    listen = server.listen
 
     def without_ipv6(family, address, port):
         if family == socket.AF_INET6:
@@ -137,7 +137,7 @@ def test_localhost_without_ipv6_is_still_localhost(monkeypatch):
 
     addresses = [(family, socket.SOCK_STREAM, 6, '', (address, 0)) for family, address in (
         (socket.AF_INET6, '::1'), (socket.AF_INET, '127.0.0.1'))]
-    monkeypatch.setattr(server, '_listen', without_ipv6)
+    monkeypatch.setattr(server, 'listen', without_ipv6)
     monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: addresses)
     sockets = server._bind('localhost', 0)
     assert [it.getsockname()[0] for it in sockets] == ['127.0.0.1']

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 # What ends each thread, though it catches every Exception.
 PLACES = {
     'ros': 'camws_bridge.ros.camera_node:CameraNode._report_health',
-    'processing': 'camws_bridge.latest_slot:LatestSlot.take',
+    'processing': 'camws_bridge.websockets.streaming_service:StreamingService._work_off',
     'web': 'camws_bridge.websockets.connection_manager:ConnectionManager.clients'}
 
 
@@ -43,11 +43,10 @@ def diagnostics(sides: Any) -> Any:
     arrived: list[DiagnosticArray] = []
     graph.peer.create_subscription(DiagnosticArray, '/diagnostics', arrived.append, 10)
 
-    def find(thread: str) -> DiagnosticStatus:
+    def find(thread: str, word: str) -> DiagnosticStatus:
         def found() -> list[DiagnosticStatus]:
             return [status for array in arrived for status in array.status
-                    if status.name.startswith(f'/death_of_{thread}/')
-                    and 'died' in status.message]
+                    if status.name.startswith(f'/death_of_{thread}/') and word in status.message]
         graph.spin_until(found, 'word on /diagnostics')
         return found()[0]
 
@@ -62,8 +61,11 @@ def test_it_is_said_and_the_process_ends_with_an_error(
     url = bridge.url.replace('http', 'ws', 1)
     with connect(f'{url}/ws/markers', subprotocols=['camws.v1']) as client:
         client.recv(timeout=5)
+        diagnostics(thread, '')
         bridge.inject(PLACES[thread], 'SystemExit')
-        status = diagnostics(thread)
+        if thread == 'processing':
+            bridge.get('/api/v1/images/color.jpg')      # gives it something to do
+        status = diagnostics(thread, 'died')
         assert status.level == DiagnosticStatus.ERROR
         assert status.message == f"the {thread} thread died: SystemExit('injected')"
         if thread != 'web':
