@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from camws_bridge.ros.memory import keep_large_blocks
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _Process(stop).run(arguments)
     finally:
         rclpy.try_shutdown()
+        # The end has begun: one more Ctrl-C must not make a failure of it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 class _Process:
@@ -138,7 +142,7 @@ class _Process:
         application = self._application
         if application is not None:
             application.diagnostics.publish()
-            threading.Event().wait(_LAST_WORDS)
+            time.sleep(_LAST_WORDS)
 
     def _describe(self) -> str:
         application = self._application

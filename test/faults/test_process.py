@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is built by scripts/setup')
 
+from faults.robot import InjectedBridge
 from processes import http_get, ROOT, wait_until
 from websockets.exceptions import ConnectionClosed
 
@@ -99,6 +100,17 @@ def test_a_signal_during_a_broadcast_ends_it_cleanly(sides: Any) -> None:
     robot.close()
     assert set(codes) == {1001}
     assert 'Traceback' not in robot.bridge.output
+
+
+def test_impatient_signals_end_it_cleanly() -> None:
+    bridges = [InjectedBridge('-r', '__ns:=/impatient') for _ in range(2)]
+    for bridge, number in zip(bridges, (signal.SIGINT, signal.SIGTERM)):
+        bridge.wait_until_listening()
+        while bridge._process.poll() is None:
+            bridge.signal(number)
+            time.sleep(0.01)
+        assert bridge.wait() == 0
+        assert 'Traceback' not in bridge.output
 
 
 def close_code(viewer: Any) -> int:
