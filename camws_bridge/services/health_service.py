@@ -12,6 +12,8 @@ from camws_bridge.supervision import Threads
 
 # How long a publisher may be there without an image arriving before this is called a fault.
 _SILENCE = 3.0
+# So few images may get through by luck where most are lost.
+_FEW = 10
 
 REMEDY = (
     'Fast DDS loses large best-effort images with its default 512 KB of shared memory: set '
@@ -50,7 +52,7 @@ class HealthService:
         self._last_image: float | None = None
         self._topic = 'image'
         self._publishers = 0
-        self._published_since = 0.0
+        self._published_since, self._images_before = 0.0, 0
         self._other_types: tuple[str, ...] = ()
         self._has_depth = False
         self._images = 0
@@ -70,7 +72,7 @@ class HealthService:
         """Say how many publishers the image topic has, and what others send on it."""
         with self._lock:
             if count > self._publishers:
-                self._published_since = self._clock()
+                self._published_since, self._images_before = self._clock(), self._images
             self._topic, self._publishers, self._other_types = topic, count, tuple(other_types)
 
     def set_has_depth(self, has_depth: bool) -> None:
@@ -141,8 +143,9 @@ class HealthService:
             age = now - self._last_image
             if age <= stale_after:
                 return Health(True, 'ok', 'images arrive')
-            # Who published before has shown that images get through; who has come since has not.
-            is_new = self._last_image < self._published_since < now - _SILENCE
+            # Of a publisher that came some time ago hardly an image got through.
+            is_new = (self._published_since < now - _SILENCE
+                      and self._images - self._images_before < _FEW)
             return Health(False, 'stale', f'no image on {self._topic} for {age:.0f} s'
                           + self._why_not(REMEDY if is_new else ''))
         if now - self._watching_since <= _SILENCE:
