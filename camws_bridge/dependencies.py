@@ -118,7 +118,7 @@ def build(node: Node, settings: SettingsHolder, threads: Threads | None = None) 
     server = Server(threads)
     connections = ConnectionManager(metrics)
     streaming = StreamingService(bus, aruco, images, json, connections, settings, metrics,
-                                 server.call_in_loop, wanted_by_ros, threads)
+                                 server.call_in_loop, wanted_by_ros, threads=threads)
     status = StreamStatusService(health, aruco, streaming, connections)
     bridge = Bridge(
         access, connections, health, metrics, settings, status, streaming,

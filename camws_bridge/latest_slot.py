@@ -1,7 +1,7 @@
 """The one hand-over primitive of the bridge: only the newest value waits."""
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 import threading
 from typing import Generic, TypeVar
 
@@ -16,8 +16,9 @@ class LatestSlots(Generic[K, T]):
     Safe to use from several threads.
     """
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, age: Callable[[T], int] | None = None) -> None:
+        """Start empty; with ``age`` (greater is newer) an older value never replaces a newer."""
+        self._age = age
         self._lock = threading.Lock()
         self._values: dict[K, T] = {}
 
@@ -26,11 +27,13 @@ class LatestSlots(Generic[K, T]):
         Leave ``value`` for the taker.
 
         Returns whether all slots were empty before, so that the taker must be woken, and the
-        value that was replaced (None: the slot was empty).
+        value that will not be taken (None: the slot was empty).
         """
         with self._lock:
             was_empty = not self._values
             replaced = self._values.get(key)
+            if replaced is not None and self._age and self._age(replaced) > self._age(value):
+                return was_empty, value
             self._values[key] = value
             return was_empty, replaced
 

@@ -6,6 +6,7 @@ or more, in which Ctrl-C must end the bridge as it does later, not with a traceb
 """
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -98,10 +99,13 @@ class _Process:
         from camws_bridge.dependencies import build
         from camws_bridge.vision.detection import check_opencv
         check_opencv()
+        gc.unfreeze()       # a bridge before this one, that was cleaned up
         # Of a broken image file it would print a line each time; we count them, and log one.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         application = build(node, settings, self._threads)
         application.start()
+        # What lives as long as the bridge is never looked at again by the garbage collector.
+        gc.freeze()
         _announce(node, application)
         self._application = application
         return application

@@ -9,8 +9,43 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _SECONDS = (.0005, .001, .002, .004, .008, .016, .033, .066, .133, .266, .533, 1.0, 2.0)
+
+
+class StreamTally:
+    """
+    What the clients of one stream were sent; counted on the loop's thread only.
+
+    Plain numbers: they are counted for every message and client, where the lock of a Counter
+    would cost as much as all the rest of the bridge's own work.
+    """
+
+    __slots__ = ('bytes', 'messages')
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.messages = self.bytes = 0
+
+
+class _Tallies(Collector):
+    """Shows the tallies of all streams as counters."""
+
+    _FAMILIES: tuple[tuple[str, str, Callable[[StreamTally], int]], ...] = (
+        ('camws_messages_sent', "Messages handed to clients' sockets", lambda it: it.messages),
+        ('camws_bytes_sent', "Bytes of messages handed to clients' sockets", lambda it: it.bytes))
+
+    def __init__(self) -> None:
+        self.streams: dict[str, StreamTally] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text, value in self._FAMILIES:
+            family = CounterMetricFamily(name, text, labels=['stream'])
+            for stream_id, tally in list(self.streams.items()):
+                family.add_metric([stream_id], value(tally))
+            yield family
 
 
 class Metrics:
@@ -38,12 +73,8 @@ class Metrics:
             buckets=_SECONDS, registry=registry)
         self.messages_produced = Counter(
             'camws_messages_produced', 'Messages made', ['stream'], registry=registry)
-        self.messages_sent = Counter(
-            'camws_messages_sent', "Messages handed to clients' sockets", ['stream'],
-            registry=registry)
-        self.bytes_sent = Counter(
-            'camws_bytes_sent', "Bytes of messages handed to clients' sockets", ['stream'],
-            registry=registry)
+        self._tallies = _Tallies()
+        registry.register(self._tallies)
         self.messages_replaced = Counter(
             'camws_messages_replaced', 'Messages replaced by a newer one before they were sent, '
             'by where they waited', ['stream', 'hop'], registry=registry)
@@ -71,6 +102,13 @@ class Metrics:
             registry=registry)
         # Memory, CPU and open files of the process, under Prometheus' own names.
         ProcessCollector(registry=registry)
+        self.adaptations = Counter(
+            'camws_adaptations', 'Changes of size, quality or rate for adaptive clients, by '
+            'direction', ['direction'], registry=registry)
+
+    def tally(self, stream_id: str) -> StreamTally:
+        """Return what the clients of a stream were sent (loop's thread)."""
+        return self._tallies.streams.setdefault(stream_id, StreamTally())
 
     def watch_threads(self, names: Iterable[str], is_alive: Callable[[str], bool]) -> None:
         """Show whether threads run whenever the metrics are read."""

@@ -22,6 +22,14 @@ def test_each_key_has_its_slot_and_the_taker_is_woken_once():
     assert slots.put('depth', 4) == (True, None)
 
 
+def test_an_older_value_never_replaces_a_newer_one():
+    slots = LatestSlots(age=lambda value: value)
+    assert slots.put('a', 5) == (True, None)
+    assert slots.put('a', 4) == (False, 4)
+    assert slots.put('a', 6) == (False, 5)
+    assert slots.take_all() == {'a': 6}
+
+
 def test_between_threads_every_value_is_taken_or_replaced_once():
     slots, count = LatestSlots(), 2000
     seen = []

@@ -223,6 +223,19 @@ def _slow_detail(window: Window, frame_ms: float) -> str:
             f'{socket["last_third_age_ms"]["p50"]:.0f} ms{closed}')
 
 
+def adaptive(rig: Rig, plan: Plan) -> Iterator[Row]:
+    """Compare how many images a second get through with and without ``adaptive``."""
+    with rig.bridge() as bridge:
+        plain, given = (
+            rig.look(bridge, BIG_FRAMES, [Group('slow', path=path, rate=_SLOW_LINK,
+                                                rcvbuf=_RCVBUF)], plan.long_seconds, 6.0)
+            for path in ('/ws/color', '/ws/color?adaptive=1'))
+    a, b = (window.groups['slow']['messages'] / window.seconds for window in (plain, given))
+    yield Row('rate at 2 MB/s, plain against adaptive', f'{plain.message_bytes / 1e3:.0f} KB',
+              a / b, None, f'{a:.1f}/s, p95 {plain.age("p95"):.0f} ms; adaptive {b:.1f}/s of '
+              f'{given.message_bytes / 1e3:.0f} KB, p95 {given.age("p95"):.0f} ms')
+
+
 def slow_page(rig: Rig, plan: Plan) -> Iterator[Row]:
     """One page that needs 70 ms for a frame and acknowledges it then."""
     with rig.bridge() as bridge:
@@ -277,5 +290,5 @@ def netem(rig: Rig, plan: Plan) -> Iterator[Row]:
 
 MEASURES: dict[str, Callable[[Rig, Plan], Iterator[Row]]] = {
     measure.__name__: measure for measure in (
-        one_client, fan_out, foxglove, all_streams, stalled, slow_link, slow_page, memory, idle,
-        netem)}
+        one_client, fan_out, foxglove, all_streams, stalled, slow_link, adaptive, slow_page,
+        memory, idle, netem)}

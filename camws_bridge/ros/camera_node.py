@@ -69,6 +69,7 @@ class CameraNode:
         self._health, self._metrics = health, metrics
         health.set_active(is_active)
         self._wants_images, self._wants_depth, self._on_idle = wants_images, wants_depth, on_idle
+        self._clock = node.get_clock()
         self._seq = 0
         self._info: CameraInfo | None = None
         self._camera: CameraModel | None = None
@@ -179,33 +180,30 @@ class CameraNode:
 
     def _on_image(self, message: Image) -> None:
         pixels, encoding = conversions.to_pixels(message)
-        self._publish(message.width, message.height, Frame(
-            seq=0, stamp=conversions.to_stamp(message.header.stamp),
-            frame_id=self._frame_id(message.header), width=message.width, height=message.height,
-            encoding=encoding, pixels=pixels))
+        self._publish(message.header, message.width, message.height, encoding=encoding,
+                      pixels=pixels)
 
     def _on_compressed(self, message: CompressedImage) -> None:
         encoded, width, height = conversions.to_encoded(message)
-        self._publish(width, height, Frame(
-            seq=0, stamp=conversions.to_stamp(message.header.stamp),
-            frame_id=self._frame_id(message.header), width=width, height=height, encoded=encoded))
+        self._publish(message.header, width, height, encoded=encoded)
 
-    def _frame_id(self, header: Header) -> str:
-        """Return the image's frame; a driver that names none may name it in camera_info."""
-        named: str = header.frame_id
-        return named or (self._camera.frame_id if self._camera else '')
-
-    def _publish(self, width: int, height: int, frame: Frame) -> None:
+    def _publish(self, header: Header, width: int, height: int, **content: Any) -> None:
+        arrived = self._clock.now().nanoseconds * 1e-9
         self._seq += 1
-        self._health.on_image()
-        self._metrics.images_received.inc()
-        self._note_arrival(time.monotonic())
-        self._metrics.image_age_seconds.observe(max(0.0, self._now() - frame.stamp.seconds))
+        stamp = conversions.to_stamp(header.stamp)
         camera, problem = self._camera_for(width, height)
-        frame = replace(frame, seq=self._seq, camera=camera, camera_problem=problem)
+        # A driver that names no frame may name it in camera_info.
+        frame_id = header.frame_id or (self._camera.frame_id if self._camera else '')
+        frame = Frame(self._seq, stamp, frame_id, width, height, camera=camera,
+                      camera_problem=problem, **content)
         if self._depth.is_active:
             frame = self._pairing.add_frame(frame)
         self._bus.publish(IMAGE_RECEIVED, frame)
+        # Counting comes last: the picture is on its way already.
+        self._health.on_image()
+        self._metrics.images_received.inc()
+        self._note_arrival(time.monotonic())
+        self._metrics.image_age_seconds.observe(max(0.0, arrived - stamp.seconds))
 
     def _note_arrival(self, now: float) -> None:
         if self._last_arrival is not None:
@@ -248,9 +246,6 @@ class CameraNode:
         if self._health.on_dropped(kind) == 1:
             self._node.get_logger().warning(
                 f'an image was dropped ({kind}): {reason}; more of this kind are counted only')
-
-    def _now(self) -> float:
-        return float(self._node.get_clock().now().nanoseconds * 1e-9)
 
 
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

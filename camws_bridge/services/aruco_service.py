@@ -19,6 +19,9 @@ from camws_bridge.vision.detection import get_dictionary, MarkerDetector
 from camws_bridge.vision.geometry import from_xyz_rpy
 from camws_bridge.vision.projection import by_homography, by_pose, Projection
 
+# Under which key a frame's context keeps what ``ArucoService.analyse`` found.
+SNAPSHOT = 'snapshot'
+
 
 class ArucoService:
     """
@@ -51,7 +54,7 @@ class ArucoService:
 
     def analyse(self, context: FrameContext) -> TransformsSnapshot:
         """Return all poses of the frame; computed once per frame."""
-        return context.once('snapshot', lambda: self._analyse(context))
+        return context.once(SNAPSHOT, lambda: self._analyse(context))
 
     def is_on_board(self, marker_id: int) -> bool:
         """Tell whether a marker is part of the board."""

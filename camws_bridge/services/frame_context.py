@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+import threading
 from typing import Any, TypeVar
 
 from camws_bridge.models import Array, Frame, Variant
@@ -11,37 +12,73 @@ from camws_bridge.vision import encoding, pixel_formats
 T = TypeVar('T')
 
 
+class _Cell:
+    """What is made under one key: once, by whoever asks first; the others wait for it."""
+
+    __slots__ = ('is_made', 'lock', 'value')
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.is_made = False
+        self.value: Any = None
+
+
 class FrameContext:
     """
     One frame, the settings in force for it, and a memory of what was made of it.
 
-    Used by the processing thread only.
+    Several threads may make products of it side by side.
     """
 
     def __init__(self, frame: Frame, settings: Settings) -> None:
         """Start with nothing made."""
         self.frame = frame
         self.settings = settings
-        # The variants whose messages of this frame are on their way.
-        self.handed_over: set[Variant] = set()
-        self._made: dict[Hashable, Any] = {}
+        self._lock = threading.Lock()
+        self._cells: dict[Hashable, _Cell] = {}
+        self._claimed: set[Variant] = set()
 
     def add_depth(self, frame: Frame) -> None:
         """Take the same frame again, now with its depth image; what was made stays."""
-        self.frame = frame
-        # What could not be made may be possible now.
-        self._made = {key: made for key, made in self._made.items() if made is not None}
+        with self._lock:
+            self.frame = frame
+            # What could not be made may be possible now.
+            self._cells = {key: cell for key, cell in self._cells.items()
+                           if not cell.is_made or cell.value is not None}
+
+    def claim(self, variant: Variant) -> bool:
+        """Return True to the first who wants to make the message of a variant."""
+        with self._lock:
+            is_first = variant not in self._claimed
+            self._claimed.add(variant)
+            return is_first
+
+    def is_claimed(self, variant: Variant) -> bool:
+        """Tell whether the message of a variant is made or being made."""
+        return variant in self._claimed
+
+    def give_back(self, variant: Variant) -> None:
+        """Take a claim back: there was nothing to be made of it yet."""
+        with self._lock:
+            self._claimed.discard(variant)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what ``make`` returned the first time ``key`` was asked for."""
-        if key not in self._made:
-            self._made[key] = make()
-        made: T = self._made[key]
-        return made
+        with self._lock:
+            cell = self._cells.get(key)
+            if cell is None:
+                cell = self._cells[key] = _Cell()
+        with cell.lock:
+            if not cell.is_made:
+                cell.value = make()
+                cell.is_made = True
+            made: T = cell.value
+            return made
 
     def made(self, key: Hashable) -> Any:
         """Return what was made under ``key``; None when nothing was."""
-        return self._made.get(key)
+        cell = self._cells.get(key)
+        return cell.value if cell else None
 
     @property
     def viewable(self) -> Array:

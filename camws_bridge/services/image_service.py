@@ -43,7 +43,8 @@ class ImageProduct:
     ``render`` makes the picture of a frame, or None when this frame has none. ``needs`` names
     what must be there: ``calibration``, ``board``, ``depth``. ``smooth`` products are averaged
     when they are shrunk, the others keep their values. ``passthrough``: a JPEG from the camera is
-    this product already. ``takes_id``: clients may choose a marker.
+    this product already. ``takes_id``: clients may choose a marker. ``shows_poses``: it is made of
+    what was detected in the frame.
     """
 
     stream_id: str
@@ -54,13 +55,19 @@ class ImageProduct:
     smooth: bool = True
     passthrough: bool = False
     takes_id: bool = False
+    shows_poses: bool = False
 
 
 class ImageService:
-    """Makes image products; used by the processing thread only."""
+    """
+    Makes image products. Several threads may, of different streams.
+
+    ``widths`` are those of the newest pictures by stream (px), before they were resized.
+    """
 
     def __init__(self, aruco: ArucoService) -> None:
         """``aruco`` finds the markers that products show."""
+        self.widths: dict[str, int] = {}
         self._aruco = aruco
         self._maps: tuple[CameraModel, tuple[Array, Array]] | None = None
 
@@ -81,6 +88,8 @@ class ImageService:
     def _encode(self, context: FrameContext, product: ImageProduct, variant: Variant,
                 content_type: str) -> EncodedProduct | None:
         frame = context.frame
+        if product.passthrough:
+            self.widths[product.stream_id] = frame.width
         if (product.passthrough and frame.encoded is not None and variant.quality is None
                 and frame.encoded.content_type == content_type
                 and (variant.width is None or variant.width >= frame.width)):
@@ -88,6 +97,7 @@ class ImageService:
         image = self.picture(context, variant)
         if image is None:
             return None
+        self.widths[product.stream_id] = image.shape[1]
         image = context.once(
             ('resized', product.stream_id, variant.marker_id, variant.width),
             lambda: image_ops.resize_to_width(image, variant.width, product.smooth))
@@ -205,13 +215,14 @@ CATALOGUE = _catalogue(
     ImageProduct('rectified', JPEG, 'the image with lens distortion removed',
                  ImageService.rectified, frozenset({'calibration'})),
     ImageProduct('aruco_debug', JPEG, 'the image with markers, board and robot drawn in',
-                 ImageService.aruco_debug),
+                 ImageService.aruco_debug, shows_poses=True),
     ImageProduct('board_perspective', JPEG, 'the board seen straight from above',
-                 ImageService.board_perspective, frozenset({'board'})),
+                 ImageService.board_perspective, frozenset({'board'}), shows_poses=True),
     ImageProduct('board_mask', PNG, "255 inside the board's outline",
-                 ImageService.board_mask, frozenset({'board'}), smooth=False),
+                 ImageService.board_mask, frozenset({'board'}), smooth=False, shows_poses=True),
     ImageProduct('marker_mask', PNG, '255 inside the marker outlines; ?id=7 for one marker',
-                 ImageService.marker_mask, smooth=False, takes_id=True),
+                 ImageService.marker_mask, smooth=False, takes_id=True,
+                 shows_poses=True),
     ImageProduct('depth', JPEG, 'depth in false colour; no depth is black',
                  _depth, frozenset({'depth'})),
     ImageProduct('depth_raw', PNG, 'depth as 16-bit millimetres; 0 is no depth',

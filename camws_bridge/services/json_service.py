@@ -11,6 +11,8 @@ from camws_bridge.services.pose_messages import (
     board_object, calibration_object, FRAMES, markers_object, transforms_object)
 
 JSON = 'application/json'
+# The one object that needs no detection.
+CAMERA_INFO = 'camera_info'
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ CATALOGUE = {stream.stream_id: stream for stream in (
                frozenset({'calibration', 'board', 'robot'})),
 )}
 # What ?embed= may name, and every object there is: ``aruco`` is that of GET /api/v1/aruco.
-EMBEDDABLE = ('camera_info', *CATALOGUE)
+EMBEDDABLE = (CAMERA_INFO, *CATALOGUE)
 OBJECTS = (*EMBEDDABLE, 'aruco')
 
 
@@ -49,7 +51,7 @@ class JsonService:
         return context.once(('json', name), lambda: json_text.dumps(self._object(context, name)))
 
     def _object(self, context: FrameContext, name: str) -> dict[str, Any] | None:
-        if name == 'camera_info':
+        if name == CAMERA_INFO:
             camera = context.frame.camera
             return calibration_object(camera) if camera else None
         snapshot = self._aruco.analyse(context)

@@ -28,6 +28,9 @@ class NewestMessages:
     def keep(self, message: Message) -> None:
         """Keep a message as the newest of its variant, and give it to those who wait."""
         variant = message.variant
+        kept = self._messages.get(variant)
+        if kept is not None and kept.seq > message.seq:
+            return
         self._rates.setdefault(variant.stream_id, RateMeter()).add(message.seq)
         self._messages[variant] = message
         self._messages.move_to_end(variant)

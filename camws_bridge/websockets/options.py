@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 DEFAULT_WINDOW = 2
-_MAX_WINDOW = 100
+MAX_WINDOW = 100
 _MAX_RATE = 1000
 _MAX_WIDTH = 1000000
 
@@ -22,7 +22,7 @@ class ClientOptions:
 
     ``fps``: at most so many messages a second. ``width``: px. ``quality``: JPEG, 1-100.
     ``window``: messages on their way to a client that sends acks. ``embed``: names of objects in
-    the header of camws.v1 images.
+    the header of camws.v1 images. ``adaptive``: less than that while the client falls behind.
     """
 
     fps: float | None = None
@@ -31,11 +31,12 @@ class ClientOptions:
     marker_id: int | None = None
     window: int = DEFAULT_WINDOW
     embed: tuple[str, ...] = ()
+    adaptive: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``configured`` reports."""
         return {'fps': self.fps, 'width': self.width, 'quality': self.quality,
-                'window': self.window, 'embed': list(self.embed)}
+                'window': self.window, 'embed': list(self.embed), 'adaptive': self.adaptive}
 
 
 def parse_query(query: Mapping[str, str], embeddable: Collection[str]) -> ClientOptions:
@@ -44,6 +45,8 @@ def parse_query(query: Mapping[str, str], embeddable: Collection[str]) -> Client
     for name, convert in (('fps', float), ('width', int), ('quality', int), ('id', int)):
         if name in query:
             values[name] = _from_text(name, query[name], convert)
+    if 'adaptive' in query:
+        values['adaptive'] = _SWITCH.get(query['adaptive'], query['adaptive'])
     if 'embed' in query:
         values['embed'] = [name for name in query['embed'].split(',') if name]
     return apply(ClientOptions(), values, embeddable)
@@ -83,11 +86,13 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
               f'a whole number from 1 to {_MAX_WIDTH}'),
     'quality': ('quality', lambda value: _is_int(value, 1, 100), 'a whole number from 1 to 100'),
     'id': ('marker_id', lambda value: _is_int(value, 0, 65535), 'a marker id from 0 to 65535'),
-    'window': ('window', lambda value: _is_int(value, 1, _MAX_WINDOW),
-               f'a whole number from 1 to {_MAX_WINDOW}'),
+    'window': ('window', lambda value: _is_int(value, 1, MAX_WINDOW),
+               f'a whole number from 1 to {MAX_WINDOW}'),
+    'adaptive': ('adaptive', lambda value: isinstance(value, bool), '0 or 1 (false or true)'),
 }
 DEFAULTS = {'fps': None, 'width': None, 'quality': None, 'marker_id': None,
-            'window': DEFAULT_WINDOW}
+            'window': DEFAULT_WINDOW, 'adaptive': False}
+_SWITCH = {'0': False, '1': True, 'false': False, 'true': True}
 
 
 def _from_text(name: str, text: str, convert: Callable[[str], Any]) -> Any:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from camws_bridge.latest_slot import LatestSlot
 from camws_bridge.metrics import Metrics
-from camws_bridge.models import Message
-from camws_bridge.websockets.options import ClientOptions
+from camws_bridge.models import Message, Stamp
+from camws_bridge.websockets.options import ClientOptions, MAX_WINDOW
 
 # How much too early a message may be to count for the next place in a rate, in periods.
 _EARLY = 0.1
@@ -46,6 +46,7 @@ class StreamClient:
 
     Three things hold a message back: the socket has not taken the last one yet, the window of
     unacknowledged messages is full (for clients that have sent an ack), or the client's ``fps``.
+    ``sent``, ``replaced`` and ``last_stamp`` say what it got so far.
     """
 
     def __init__(self, transport: Transport, stream_id: str, options: ClientOptions,
@@ -54,17 +55,21 @@ class StreamClient:
         """``on_ready`` is called when a busy client is free again; ``clock`` gives seconds."""
         self.options = options
         self.last_alive = clock()
+        self.sent = self.replaced = 0
+        self.last_stamp: Stamp | None = None
         self._on_ready = on_ready
         self._transport = transport
         self._clock = clock
         self._slot: LatestSlot[Message] = LatestSlot()
         self._sending = False
         self._paced_by_acks = False
-        self._unacknowledged: deque[int] = deque()
+        # Bounded for those that never acknowledge; nobody's window is wider.
+        self._unacknowledged: deque[int] = deque(maxlen=MAX_WINDOW)
         self._next_due = 0.0
         self._last_seq = -1
-        self._sent = metrics.messages_sent.labels(stream_id)
-        self._bytes = metrics.bytes_sent.labels(stream_id)
+        self._busy_since: float | None = None
+        self._busy_seconds = 0.0
+        self._tally = metrics.tally(stream_id)
         self._replaced = metrics.messages_replaced.labels(stream_id, 'client')
 
     def is_due(self, now: float) -> bool:
@@ -73,24 +78,31 @@ class StreamClient:
 
         For a busy client nothing is made; it asks for the newest when it is ready again.
         """
-        return self._is_in_time(now) and not self._sending and not self._is_window_full()
+        return not self._is_busy() and self._is_in_time(now)
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest image the client was offered; -1: none."""
+        return self._last_seq
+
+    def busy_seconds(self, now: float) -> float:
+        """Return for how long in all the client could not be sent anything (seconds)."""
+        return self._busy_seconds + (0.0 if self._busy_since is None else now - self._busy_since)
 
     def offer(self, message: Message) -> None:
         """Take the newest message: sent now, or kept in place of an older one."""
-        if message.seq == self._last_seq:
+        # Once for every client and message: what most clients do not need costs them no call.
+        # Equal: sent before. Less: two threads made pictures, and this one was overtaken.
+        if message.seq <= self._last_seq:
             return
-        now = self._clock()
-        if not self._is_in_time(now):
+        if self.options.fps is not None and not self._takes_its_place(self.options.fps):
             return
         self._last_seq = message.seq
-        if self.options.fps is not None:
-            period = 1.0 / self.options.fps
-            # Places in the rate are even; places that were missed are not made up for.
-            place = self._next_due if now - self._next_due < period else now
-            self._next_due = place + period
-        if self._slot.put(message) is not None:
+        if not (self._sending or self._paced_by_acks) or not self._is_busy():
+            self._send(message)
+        elif self._slot.put(message) is not None:
+            self.replaced += 1
             self._replaced.inc()
-        self._send_next()
 
     def acknowledge(self, seq: int) -> None:
         """Note that the client has shown message ``seq`` (and all before it)."""
@@ -106,7 +118,7 @@ class StreamClient:
         if is_other_variant:
             # What waits is of the old variant, and its image may come again in the new one.
             self._slot.take()
-            self._last_seq = -1
+            self._last_seq -= 1
         self._go_on()
 
     def on_drained(self) -> None:
@@ -135,23 +147,39 @@ class StreamClient:
         fps = self.options.fps
         return fps is None or now >= self._next_due - _EARLY / fps
 
+    def _takes_its_place(self, fps: float) -> bool:
+        """Take the next place in the client's rate; False when it is too early for one."""
+        now, period = self._clock(), 1.0 / fps
+        if not self._is_in_time(now):
+            return False
+        # Places in the rate are even; places that were missed are not made up for.
+        place = self._next_due if now - self._next_due < period else now
+        self._next_due = place + period
+        return True
+
     def _go_on(self) -> None:
         """Send what waits; if nothing does, the newest may not have been made for this client."""
-        self._send_next()
+        if self._is_busy():
+            return
+        if self._busy_since is not None:
+            self._busy_seconds += self._clock() - self._busy_since
+            self._busy_since = None
+        message = self._slot.take()
+        if message is not None:
+            self._send(message)
         if self.is_due(self._clock()):
             self._on_ready()
 
-    def _send_next(self) -> None:
-        while not self._sending and not self._is_window_full():
-            message = self._slot.take()
-            if message is None:
-                return
-            self._unacknowledged.append(message.seq)
-            if not self._paced_by_acks and len(self._unacknowledged) > self.options.window:
-                self._unacknowledged.popleft()
-            self._sending = not self._transport.send_message(message)
-            self._sent.inc()
-            self._bytes.inc(len(message.frame))
+    def _send(self, message: Message) -> None:
+        self._unacknowledged.append(message.seq)
+        self._sending = not self._transport.send_message(message)
+        self.sent += 1
+        self.last_stamp = message.stamp
+        self._tally.messages += 1
+        self._tally.bytes += len(message.frame)
+        if (self._sending or self._paced_by_acks) and self._busy_since is None and self._is_busy():
+            self._busy_since = self._clock()
 
-    def _is_window_full(self) -> bool:
-        return self._paced_by_acks and len(self._unacknowledged) >= self.options.window
+    def _is_busy(self) -> bool:
+        return self._sending or (
+            self._paced_by_acks and len(self._unacknowledged) >= self.options.window)

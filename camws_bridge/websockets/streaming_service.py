@@ -1,14 +1,16 @@
 """
 From IMAGE_RECEIVED to the clients: what is wanted now, made once, handed to the loop.
 
-Three threads meet here. R (ROS) leaves frames in a slot. P (owned here) makes what is wanted.
-W (tornado's loop) takes messages from one slot per variant and broadcasts them. Each hop holds
-the newest only and counts what it replaced; at most one wake-up of the loop is pending.
+Threads meet here. R (ROS) makes the colour picture, which shall wait for nothing, and leaves the
+frame in a slot. P (owned here) makes poses; lanes beside it make the other pictures. W (tornado's
+loop) takes messages from one slot per variant and broadcasts them. Each hop holds the newest only
+and counts what it replaced; at most one wake-up of the loop is pending.
 """
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 import logging
 import threading
@@ -21,15 +23,16 @@ from camws_bridge.latest_slot import LatestSlot, LatestSlots
 from camws_bridge.metrics import Metrics
 from camws_bridge.models import Frame, Message, TransformsSnapshot, Variant
 from camws_bridge.services import image_service, json_service
-from camws_bridge.services.aruco_service import ArucoService
+from camws_bridge.services.aruco_service import ArucoService, SNAPSHOT
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.services.image_service import ImageService
 from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import Settings
 from camws_bridge.supervision import PROCESSING, Threads
+from camws_bridge.vision.encoding import JPEG
 from camws_bridge.websockets.connection_manager import Client, ConnectionManager
+from camws_bridge.websockets.lanes import Lane, usable_cores
 from camws_bridge.websockets.newest_messages import NewestMessages
-from camws_bridge.websockets.slow_products import SlowProducts
 from camws_bridge.websockets.variants import MAX_VARIANTS
 from camws_bridge.websockets.wire import image_message, text_message
 
@@ -42,45 +45,53 @@ _OVERLAY_VARIANT = Variant('aruco_debug')
 _LOG_EVERY = 5.0
 # How often an idle processing thread tells that it lives (seconds).
 _PULSE = 1.0
+# With so many cores, poses and pictures without poses do not wait for each other.
+_MANY_CORES = 4
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
 _RECENT, _DEPTH_PATIENCE = 1.0, 2.0
 
 
 class StreamingService:
-    """Owns thread P and the way from it to the loop."""
+    """Owns thread P, the lanes beside it, and the way from them to the loop."""
 
     def __init__(self, bus: EventBus, aruco: ArucoService, images: ImageService,
                  json: JsonService, connections: ConnectionManager,
                  settings: Callable[[], Settings], metrics: Metrics,
                  call_in_loop: Callable[[Callable[[], None]], object],
-                 other_demand: Callable[[], frozenset[str]],
+                 other_demand: Callable[[], frozenset[str]], cores: int = 0,
                  threads: Threads | None = None) -> None:
         """
-        Make the service; ``start`` starts its thread.
+        Make the service; ``start`` starts its threads, fit for so many ``cores`` (0: all).
 
         ``call_in_loop`` schedules a call on the loop's thread, from any thread.
         ``other_demand`` says what is wanted besides clients: IMAGES, POSES, OVERLAY (any thread).
-        ``threads`` watches the thread.
+        ``threads`` watches thread P.
         """
         self._threads = threads or Threads()
         self._bus, self._aruco, self._images, self._json = bus, aruco, images, json
         self._connections, self._settings, self._metrics = connections, settings, metrics
         self._call_in_loop, self._other_demand = call_in_loop, other_demand
-        self._frames: LatestSlot[Frame] = LatestSlot()
+        # R and P each keep a core busy; what is left is for the lanes.
+        cores = cores or usable_cores()
+        self._pool = ThreadPoolExecutor(max(1, cores - 2), thread_name_prefix='pictures')
+        self._has_many_cores = cores >= _MANY_CORES
+        self._lanes = {stream_id: self._make_lane(stream_id)
+                       for stream_id in image_service.CATALOGUE}
+        self._frames: LatestSlot[FrameContext] = LatestSlot()
         self._depth_frames: LatestSlot[Frame] = LatestSlot()
         self._work = threading.Event()
         self._stopping = self._forgetting = False
         self._thread: threading.Thread | None = None
-        # P: the frame at hand, and the newest that has depth (often the same).
+        # R: the newest frame. P: the one at hand, and the newest that has depth (often the same).
+        self._newest_context: FrameContext | None = None
         self._context: FrameContext | None = None
         self._depth_context: FrameContext | None = None
         self._snapshot: TransformsSnapshot | None = None
         self._snapshot_at = 0.0
         self._depth_paired_at = 0.0
         self._logged: dict[str, float] = {}
-        self._slow = SlowProducts()
-        # P to W
-        self._outbox: LatestSlots[Variant, Message] = LatestSlots()
+        # To W. Two threads may make one variant of two images: the newer one stays.
+        self._outbox: LatestSlots[Variant, Message] = LatestSlots(lambda message: message.seq)
         # W
         self._newest = NewestMessages()
         self._depth_wanted_at = 0.0
@@ -100,12 +111,17 @@ class StreamingService:
         self._stopping = True
         self._work.set()
         self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
 
     def on_image(self, frame: Frame) -> None:
-        """Take a frame: the handler of IMAGE_RECEIVED."""
-        if self._frames.put(frame) is not None:
-            self._metrics.messages_replaced.labels('image', 'processing').inc()
-        self._work.set()
+        """
+        Take a frame: the handler of IMAGE_RECEIVED.
+
+        The colour picture is made at once, on this thread: a hop would cost as much as half of
+        the encoding, and it shall not wait for the poses of the image before.
+        """
+        context = self._newest_context = FrameContext(frame, self._settings())
+        self._guarded('arrival', partial(self._arrive, context))
 
     def on_depth(self, frame: Frame) -> None:
         """Take an earlier frame that has its depth image now: the handler of DEPTH_PAIRED."""
@@ -135,9 +151,16 @@ class StreamingService:
 
     @property
     def newest_frame(self) -> Frame | None:
-        """The frame at hand."""
-        context = self._context
+        """The newest frame."""
+        context = self._newest_context
         return context.frame if context else None
+
+    def own_size(self, stream_id: str) -> tuple[int, int | None]:
+        """Return a picture's own width (px; 0: not known) and JPEG quality (None: no JPEG)."""
+        product = image_service.CATALOGUE.get(stream_id)
+        is_jpeg = product is not None and product.content_type == JPEG
+        return (self._images.widths.get(stream_id, 0),
+                self._settings().jpeg.quality if is_jpeg else None)
 
     @property
     def newest_snapshot(self) -> TransformsSnapshot | None:
@@ -153,6 +176,7 @@ class StreamingService:
     def forget(self) -> None:
         """Drop what is known of the past: the camera is left alone."""
         self._frames.take()
+        self._newest_context = None
         self._forgetting = True
         self._work.set()
         self._call_in_loop(self._newest.clear)
@@ -200,25 +224,49 @@ class StreamingService:
 
     def _current(self, variant: Variant) -> Message | None:
         """Return the message that was made of the frame at hand."""
-        context, message = self._context_for(variant), self._newest.get(variant)
+        context = self._depth_context if _needs_depth(variant) else self._newest_context
+        message = self._newest.get(variant)
         return message if context and message and message.seq == context.frame.seq else None
 
     def _deliver(self) -> None:
-        """Broadcast what P has made since the last time."""
-        for variant, message in self._outbox.take_all().items():
-            try:
-                self._deliver_one(variant, message)
-            except Exception as error:  # one message's failure is never another's
-                self._metrics.processing_errors.labels('deliver').inc()
-                log.error('a message of %s was not delivered: %s', variant.stream_id, error,
-                          exc_info=error)
+        """Broadcast what was made since the last time, poses before pictures."""
+        messages = self._outbox.take_all()
+        for message in messages.values():
+            if message.content_type == json_service.JSON:
+                self._guarded('deliver', partial(self._deliver_text, message))
+        for message in messages.values():
+            if message.content_type != json_service.JSON:
+                self._guarded('deliver', partial(self._deliver_bytes, message))
 
-    def _deliver_one(self, variant: Variant, message: Message) -> None:
+    def _deliver_text(self, message: Message) -> None:
+        self._connections.broadcast_text(message.variant, message)
         self._newest.keep(message)
-        if message.content_type == json_service.JSON:
-            self._connections.broadcast_text(variant, message)
-        else:
-            self._connections.broadcast_bytes(variant, message)
+
+    def _deliver_bytes(self, message: Message) -> None:
+        self._connections.broadcast_bytes(message.variant, message)
+        self._newest.keep(message)
+
+    # -- R, the ROS thread --------------------------------------------------------------------
+
+    def _arrive(self, context: FrameContext) -> None:
+        wanted = self._wanted()
+        first = _first_colours(wanted)
+        is_for_p = (len(first) < len(wanted) or self._other_demand()
+                    or context.frame.depth is not None)
+        # With few cores P would take this one away: detection uses as many as there are.
+        if is_for_p and self._has_many_cores:
+            self._wake_with(context)
+        for variant in first:
+            self._make(context, variant)
+        if is_for_p and not self._has_many_cores:
+            self._wake_with(context)
+
+    def _wake_with(self, context: FrameContext) -> None:
+        replaced = self._frames.put(context)
+        # P takes the newest whenever it is woken: it may have had this one already.
+        if replaced is not None and replaced is not self._context:
+            self._metrics.messages_replaced.labels('image', 'processing').inc()
+        self._work.set()
 
     # -- P, the processing thread -------------------------------------------------------------
 
@@ -238,25 +286,19 @@ class StreamingService:
         if self._forgetting:
             self._forgetting = False
             self._context = self._depth_context = self._snapshot = None
-        frame, depth_frame = self._frames.take(), self._depth_frames.take()
-        if frame is not None:
-            self._begin(frame)
+        self._frames.take()
+        context, depth_frame = self._newest_context, self._depth_frames.take()
+        if context is not None and context is not self._context:
+            self._begin(context)
         if depth_frame is not None:
             self._add_depth(depth_frame)
         if self._context is not None:
             self._process(self._context)
-            self._remember(self._context)
 
-    def _remember(self, context: FrameContext) -> None:
-        snapshot: TransformsSnapshot | None = context.made('snapshot')
-        if snapshot is not None and snapshot is not self._snapshot:
-            self._snapshot, self._snapshot_at = snapshot, time.monotonic()
-            self._metrics.markers_detected.inc(len(snapshot.seen))
-
-    def _begin(self, frame: Frame) -> None:
-        self._context = FrameContext(frame, self._settings())
-        if frame.depth is not None:
-            self._depth_context = self._context
+    def _begin(self, context: FrameContext) -> None:
+        self._context = context
+        if context.frame.depth is not None:
+            self._depth_context = context
             self._depth_paired_at = time.monotonic()
 
     def _add_depth(self, frame: Frame) -> None:
@@ -269,29 +311,67 @@ class StreamingService:
         self._depth_paired_at = time.monotonic()
 
     def _process(self, context: FrameContext) -> None:
-        asked = (*self._connections.wanted(time.monotonic()), *self._newest.awaited)
-        wanted = list(dict.fromkeys(asked))
-        # The plain picture does not wait for poses, and poses not for the other pictures.
-        plain = [variant for variant in wanted if _is_plain(variant)][:1]
-        texts = [variant for variant in wanted if variant.stream_id in json_service.OBJECTS]
-        for variant in plain + texts:
-            self._make(variant)
-        self._make_for_ros(context)
+        wanted, demand = self._wanted(), self._other_demand()
+        # With few cores other pictures would only slow the poses down; colour never waits.
+        self._start_lanes(context, [variant for variant in wanted if self._has_many_cores
+                                    or variant.stream_id == 'color'], demand)
+        self._find_poses(context, wanted, demand)
         for variant in wanted:
-            self._make(variant)
+            if variant.stream_id in json_service.OBJECTS and _is_ready(context, variant):
+                self._make(context, variant)
+        if POSES in demand and context.made(SNAPSHOT):
+            context.once(POSES, partial(self._guarded, 'publish',
+                                        partial(self._publish_poses, context)))
+        self._start_lanes(context, wanted, demand)
 
-    def _context_for(self, variant: Variant) -> FrameContext | None:
-        return self._depth_context if _needs_depth(variant) else self._context
+    def _find_poses(self, context: FrameContext, wanted: Iterable[Variant],
+                    demand: frozenset[str]) -> None:
+        """Detect and solve where it is wanted: on this thread only, frame after frame."""
+        contexts = {context} if demand & {POSES, OVERLAY} else set()
+        contexts |= {of_stream for variant in wanted if _shows_poses(variant)
+                     and (of_stream := self._context_for(context, variant))}
+        for each in contexts:
+            if not each.made(SNAPSHOT):
+                snapshot = self._guarded(POSES, partial(self._aruco.analyse, each))
+                if snapshot is not None:
+                    self._snapshot, self._snapshot_at = snapshot, time.monotonic()
+                    self._metrics.markers_detected.inc(len(snapshot.seen))
 
-    def _make_for_ros(self, context: FrameContext) -> None:
-        demand = self._other_demand()
-        for name, publish in ((POSES, self._publish_poses), (OVERLAY, self._publish_overlay)):
-            if name in demand:
-                context.once(name, partial(self._guarded, name, partial(publish, context)))
+    def _context_for(self, context: FrameContext, variant: Variant) -> FrameContext | None:
+        """Return what a variant is made of: the frame at hand, or the newest with depth."""
+        return self._depth_context if _needs_depth(variant) else context
+
+    def _start_lanes(self, context: FrameContext, wanted: Iterable[Variant],
+                     demand: frozenset[str]) -> None:
+        """Have the pictures made that are ready to be, each stream's in its lane."""
+        if OVERLAY in demand and context.made(SNAPSHOT) and not context.made(OVERLAY):
+            self._lanes[_OVERLAY_VARIANT.stream_id].put(context)
+        for variant in wanted:
+            lane = self._lanes.get(variant.stream_id)
+            of_stream = self._context_for(context, variant)
+            if (lane is not None and of_stream is not None and not of_stream.is_claimed(variant)
+                    and _is_ready(of_stream, variant)):
+                lane.put(of_stream)
 
     def _publish_poses(self, context: FrameContext) -> bool:
         self._bus.publish(TRANSFORMS_COMPUTED, self._aruco.analyse(context))
         return True
+
+    # -- the lanes beside P -------------------------------------------------------------------
+
+    def _make_lane(self, stream_id: str) -> Lane:
+        return Lane(self._pool, partial(self._make_pictures, stream_id),
+                    self._metrics.messages_replaced.labels(stream_id, 'processing').inc)
+
+    def _make_pictures(self, stream_id: str, context: FrameContext) -> None:
+        """Make what is wanted of one image stream."""
+        if (stream_id == _OVERLAY_VARIANT.stream_id and OVERLAY in self._other_demand()
+                and context.made(SNAPSHOT)):
+            context.once(OVERLAY, partial(self._guarded, OVERLAY,
+                                          partial(self._publish_overlay, context)))
+        for variant in self._wanted():
+            if variant.stream_id == stream_id and _is_ready(context, variant):
+                self._make(context, variant)
 
     def _publish_overlay(self, context: FrameContext) -> bool:
         picture = self._images.picture(context, _OVERLAY_VARIANT)
@@ -299,18 +379,23 @@ class StreamingService:
             self._bus.publish(OVERLAY_DRAWN, (context.frame, picture))
         return True
 
-    def _make(self, variant: Variant) -> None:
-        context = self._context_for(variant)
-        if (context is None or variant in context.handed_over
-                or not self._slow.may_be_made(variant)):
+    # -- R, P and the lanes -------------------------------------------------------------------
+
+    def _wanted(self) -> list[Variant]:
+        """Return the variants somebody would take now."""
+        asked = (*self._connections.wanted(time.monotonic()), *self._newest.awaited)
+        return list(dict.fromkeys(asked))
+
+    def _make(self, context: FrameContext, variant: Variant) -> None:
+        """Make a message of a frame and hand it over, unless that was done before."""
+        if not context.claim(variant):
             return
-        started = time.monotonic()
         message = self._guarded(variant.stream_id, partial(self._message, context, variant))
-        self._slow.note(variant, time.monotonic() - started)
-        if message is not None:
-            context.handed_over.add(variant)
-            self._metrics.messages_produced.labels(variant.stream_id).inc()
-            self._hand_over(variant, message)
+        if message is None:
+            context.give_back(variant)
+            return
+        self._metrics.messages_produced.labels(variant.stream_id).inc()
+        self._guarded('hand_over', partial(self._hand_over, variant, message))
 
     def _message(self, context: FrameContext, variant: Variant) -> Message | None:
         if variant.stream_id in json_service.OBJECTS:
@@ -352,10 +437,28 @@ class StreamingService:
                 raise
 
 
-def _is_plain(variant: Variant) -> bool:
-    return variant.stream_id == 'color' and not variant.embed
+def _first_colours(wanted: Sequence[Variant]) -> list[Variant]:
+    """Return the first colour picture that is wanted, in all its framings."""
+    colours = [variant for variant in wanted
+               if variant.stream_id == 'color' and not variant.embed]
+    return [variant for variant in colours
+            if (variant.width, variant.quality, variant.content_type)
+            == (colours[0].width, colours[0].quality, colours[0].content_type)]
 
 
 def _needs_depth(variant: Variant) -> bool:
     product = image_service.CATALOGUE.get(variant.stream_id)
     return product is not None and 'depth' in product.needs
+
+
+def _shows_poses(variant: Variant) -> bool:
+    """Tell whether a message holds anything of what was detected in the frame."""
+    product = image_service.CATALOGUE.get(variant.stream_id)
+    if product is not None and product.shows_poses:
+        return True
+    names = variant.embed if product else (variant.stream_id,)
+    return any(name != json_service.CAMERA_INFO for name in names)
+
+
+def _is_ready(context: FrameContext, variant: Variant) -> bool:
+    return not _shows_poses(variant) or context.made(SNAPSHOT) is not None

@@ -23,13 +23,13 @@ def failed(stream: str) -> tuple[str, dict[str, str]]:
 STAGES = {
     'receive': ('ros.camera_node:CameraNode._publish', ('color',), DROPPED),
     'convert': ('ros.conversions:to_pixels', ('color',), DROPPED),
-    'detect': ('vision.detection:MarkerDetector.detect', ('markers',), failed('markers')),
+    'detect': ('vision.detection:MarkerDetector.detect', ('markers',), failed('poses')),
     'pose': ('services.aruco_service:ArucoService.analyse', ('transforms_board',),
-             failed('transforms_board')),
+             failed('poses')),
     'product': ('services.image_service:ImageService.picture', ('color',), failed('color')),
     'encode': ('vision.encoding:encode', ('color',), failed('color')),
     'hand_over': ('websockets.streaming_service:StreamingService._hand_over', ('color',),
-                  failed('processing')),
+                  failed('hand_over')),
     'deliver': ('websockets.newest_messages:NewestMessages.keep', ('color',), failed('deliver')),
 }
 

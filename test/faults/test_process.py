@@ -67,21 +67,20 @@ def test_no_descriptors_left(robot: Any) -> None:
 
 
 def test_a_product_that_takes_seconds_leaves_the_others_their_turn(robot: Any) -> None:
-    with robot.watching('color', 'rectified', 'markers') as (color, slow, markers):
+    with robot.watching('color', 'aruco_debug', 'markers') as (color, slow, markers):
         for viewer in (color, slow, markers):
             viewer.next()
-        robot.bridge.inject('camws_bridge.services.image_service:ImageService.rectified',
-                            'sleep:1')
+        spent = robot.bridge.count('camws_stage_seconds_sum', stage='aruco_debug')
+        robot.bridge.inject('camws_bridge.vision.image_ops:drawable', 'sleep:1')
         try:
-            slow.next()
             first, started = color.next()['seq'], time.monotonic()
             count = 0
             while time.monotonic() - started < 4.0:
                 color.next()
                 count += 1
         finally:
-            robot.bridge.inject('camws_bridge.services.image_service:ImageService.rectified',
-                                'none')
+            robot.bridge.inject('camws_bridge.vision.image_ops:drawable', 'none')
+        assert robot.bridge.count('camws_stage_seconds_sum', stage='aruco_debug') > spent + 2
         assert slow.next()['seq'] >= first
         # 25 images a second come; one picture for each slow one would be four.
         assert count > 20

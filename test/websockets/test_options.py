@@ -38,7 +38,7 @@ def test_configure_changes_what_is_named_and_null_goes_back():
     options = apply(ClientOptions(fps=5.0, quality=30), {'fps': None, 'width': 100, 'op': 'x'}, ())
     assert options == ClientOptions(width=100, quality=30)
     assert options.as_dict() == {
-        'fps': None, 'width': 100, 'quality': 30, 'window': 2, 'embed': []}
+        'fps': None, 'width': 100, 'quality': 30, 'window': 2, 'embed': [], 'adaptive': False}
 
 
 @given(st.dictionaries(st.sampled_from(['fps', 'width', 'quality', 'id', 'embed', 'window']),

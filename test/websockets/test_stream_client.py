@@ -85,6 +85,30 @@ def test_the_same_image_is_not_sent_twice():
     assert it.sent == [7]
 
 
+def test_an_image_that_was_overtaken_is_not_sent():
+    it = Setup()
+    for seq in (7, 6, 8):
+        it.offer(seq)
+    assert it.sent == [7, 8]
+
+
+def test_busy_time_is_counted_while_the_socket_or_the_window_is_full():
+    it = Setup(window=1)
+    it.transport.is_slow = True
+    it.offer(1)
+    it.clock.now += 2
+    assert it.client.busy_seconds(it.clock.now) == 2
+    it.transport.is_slow = False
+    it.client.on_drained()
+    it.clock.now += 5
+    assert it.client.busy_seconds(it.clock.now) == 2
+    it.client.acknowledge(1)
+    it.offer(2)
+    it.clock.now += 3
+    it.client.acknowledge(2)
+    assert it.client.busy_seconds(it.clock.now) == 5
+
+
 def test_without_acks_nothing_waits_for_them():
     it = Setup(window=2)
     for seq in range(10):

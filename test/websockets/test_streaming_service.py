@@ -90,7 +90,7 @@ def test_nothing_is_made_for_streams_nobody_watches(bridge):
     assert bridge.count('camws_stage_seconds_count', stage='color') == 0
 
 
-def test_all_messages_of_an_image_have_its_seq_and_the_plain_picture_comes_first(bridge):
+def test_all_messages_of_an_image_have_its_seq_and_pictures_with_poses_come_last(bridge):
     order: list[str] = []
     guarded = bridge.streaming._guarded
     bridge.streaming._guarded = lambda stage, make: order.append(stage) or guarded(stage, make)
@@ -100,8 +100,45 @@ def test_all_messages_of_an_image_have_its_seq_and_the_plain_picture_comes_first
     for watcher in watchers.values():
         message = watcher.wait_for(1)[0]
         assert (message.seq, message.stamp) == (frame.seq, frame.stamp)
-    made = [stage for stage in order if stage != 'processing']
-    assert made[:2] == ['color', 'transforms_board']
+    made = [stage for stage in order if stage not in (
+        'arrival', 'processing', 'color', 'hand_over', 'deliver')]
+    assert made[:2] == ['poses', 'transforms_board']
+    assert set(made[2:]) == {'aruco_debug', 'board_mask'}
+
+
+def test_the_plain_picture_is_there_when_the_ros_thread_is_back_whatever_the_poses_do(bridge):
+    # Inject a fault by a detection that does not end.
+    go_on = threading.Event()
+    analyse = bridge.aruco.analyse
+    bridge.aruco.analyse = lambda context: go_on.wait(10) and analyse(context)
+    color, markers = watch(bridge, Variant('color')), watch(bridge, Variant('markers'))
+    for count in range(1, 4):
+        bridge.publish()
+        assert len(color.wait_for(count)) == count
+    assert not markers.received
+    go_on.set()
+    markers.wait_for(1)
+
+
+def test_a_slow_picture_holds_up_neither_poses_nor_colour_and_what_it_misses_is_counted(bridge):
+    # Inject a fault by a product that takes as long as the test likes.
+    go_on = threading.Event()
+    picture = bridge.streaming._images.picture
+    bridge.streaming._images.picture = lambda context, variant: (
+        (variant.stream_id != 'aruco_debug' or go_on.wait(10)) and picture(context, variant))
+    slow = watch(bridge, Variant('aruco_debug'))
+    markers, color = watch(bridge, Variant('markers')), watch(bridge, Variant('color'))
+    for count in range(1, 5):
+        frame = bridge.publish()
+        assert len(markers.wait_for(count)) == count
+        assert len(color.wait_for(count)) == count
+    assert not slow.received
+    # The lane is given a frame just after its poses are sent.
+    wait_until(lambda: bridge.count('camws_messages_replaced_total', stream='aruco_debug',
+                                    hop='processing') == 2, 10, 'two frames are replaced')
+    go_on.set()
+    wait_until(lambda: slow.received and slow.received[-1].seq == frame.seq, 10, 'the newest')
+    assert {message.seq for message in slow.received} <= {frame.seq - 3, frame.seq}
 
 
 def test_who_comes_gets_the_newest_there_is_at_once(bridge):
@@ -140,23 +177,22 @@ def test_depth_that_comes_later_makes_depth_streams_only(bridge):
 
 
 def test_a_processing_thread_that_is_behind_takes_the_newest(bridge):
-    # Inject a fault by holding the thread at its first product.
+    # Inject a fault by holding the thread at its first detection.
     entered, go_on = threading.Event(), threading.Event()
-    produce = bridge.streaming._images.produce
+    analyse = bridge.aruco.analyse
 
-    def hold(context, variant):
+    def hold(context):
         entered.set()
         assert go_on.wait(10)
-        return produce(context, variant)
+        return analyse(context)
 
-    bridge.streaming._images.produce = hold
-    color = watch(bridge, Variant('color'))
+    bridge.aruco.analyse = hold
+    markers = watch(bridge, Variant('markers'))
     frames = [bridge.publish()]
     assert entered.wait(10)
     frames += [bridge.publish() for _ in range(4)]
     go_on.set()
-    wait_until(lambda: color.received and color.received[-1].seq == frames[-1].seq, 10, 'newest')
-    assert {message.seq for message in color.received} <= {frames[0].seq, frames[-1].seq}
+    assert [message.seq for message in markers.wait_for(2)] == [frames[0].seq, frames[-1].seq]
     assert bridge.count('camws_messages_replaced_total', stream='image', hop='processing') == 3
 
 
@@ -276,10 +312,11 @@ def test_nothing_ends_the_processing_thread(bridge):
 
     bridge.connections.wanted = fail
     bridge.publish()
-    wait_until(lambda: bridge.count('camws_processing_errors_total', stream='processing') == 1, 10,
+    wait_until(lambda: bridge.count('camws_processing_errors_total', stream='arrival')
+               + bridge.count('camws_processing_errors_total', stream='processing') == 1, 10,
                'the failure is counted')
     frame = bridge.publish()
-    assert color.wait_for(1)[-1].seq == frame.seq
+    wait_until(lambda: color.received and color.received[-1].seq == frame.seq, 10, 'it goes on')
 
 
 def test_the_variants_of_a_stream_are_bounded(bridge):
@@ -306,7 +343,7 @@ def test_a_loop_that_cannot_be_woken_once_is_woken_the_next_time(bridge):
 
     bridge.streaming._call_in_loop = fail_once
     bridge.publish()
-    wait_until(lambda: bridge.count('camws_processing_errors_total', stream='processing') == 1,
+    wait_until(lambda: bridge.count('camws_processing_errors_total', stream='hand_over') == 1,
                10, 'counted')
     frame = bridge.publish()
     wait_until(lambda: watcher.received[-1].seq == frame.seq, 10, 'the next image')

@@ -192,7 +192,8 @@ export class ServerClock {
  *   the one this module was loaded from
  * @property {string} [token] passed as `?token=`
  * @property {Object<string, string|number|null|undefined>} [query] the protocol's options:
- *   `fps` (1/s), `width` (pixels), `quality` (1..100), `id` (marker), `embed`; null is left out
+ *   `fps` (1/s), `width` (pixels), `quality` (1..100), `adaptive` (0 or 1), `id` (marker), `embed`;
+ *   null is left out
  * @property {number} [window] how many messages may be on their way here once acks are sent; the
  *   server's own default (2) when not given
  * @property {ServerClock} [clock] shared by streams of one server; an own one by default

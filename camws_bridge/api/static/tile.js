@@ -234,12 +234,14 @@ export class Tile {
   #query() {
     const { product } = describe(this.#entry.id);
     const png = this.#entry.content_type === 'image/png';
-    const query = this.#economy ? { ...ECONOMY } : {};
+    const query = { adaptive: 1, ...(this.#economy ? ECONOMY : {}) };
     if (png) {
       delete query.quality;
     }
     if (product === 'depth_raw') {
+      // Every pixel counts there: it is read under the pointer.
       delete query.width;
+      delete query.adaptive;
       query.fps ??= DEPTH_RAW_FPS;
     }
     return { ...query, id: this.#markerId };
@@ -268,6 +270,9 @@ export class Tile {
     const stream = this.#stream;
     stream.addEventListener('image', ({ detail }) => this.#take(detail));
     stream.addEventListener('status', ({ detail }) => {
+      if (detail.code === 'adapted') {
+        return; // A smaller picture speaks for itself, and no problem has gone.
+      }
       this.#status = this.#concerns(detail.code) ? detail : null;
       this.#render();
     });

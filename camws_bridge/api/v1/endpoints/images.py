@@ -16,7 +16,7 @@ from camws_bridge.services.image_service import RAW
 from camws_bridge.vision.encoding import JPEG, PNG
 from camws_bridge.websockets import options as client_options
 from camws_bridge.websockets.options import ClientOptions, OptionError
-from camws_bridge.websockets.stream_client import StreamClient
+from camws_bridge.websockets.subscription import Subscription, TooManyVariantsError
 from camws_bridge.websockets.variants import choose_variant
 
 _WAIT = 1.0
@@ -109,8 +109,7 @@ class MjpegHandler(ImageRequestHandler):
     def initialize(self, bridge: Bridge) -> None:
         """Take the services."""
         super().initialize(bridge)
-        self._client: StreamClient | None = None
-        self._variant = Variant('')
+        self._subscription: Subscription | None = None
         self._closed = asyncio.Event()
         self._stream: IOStream | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -120,23 +119,25 @@ class MjpegHandler(ImageRequestHandler):
         self.check_stream(stream_id)
         if stream_id in _PNG_ONLY:
             raise ApiError(404, 'no_such_format', f'{stream_id} is there as .png only')
-        options = self.read_options()
-        self._variant = choose_variant(stream_id, options, content_type=JPEG)
-        if (self.bridge.connections.total >= self.bridge.settings().max_clients
-                or not self.bridge.streaming.has_room_for(self._variant)):
-            raise ApiError(503, 'too_many_clients', 'too many clients, or different settings')
+        bridge, options = self.bridge, self.read_options()
+        if bridge.connections.total >= bridge.settings().max_clients:
+            raise ApiError(503, 'too_many_clients', 'too many clients')
+        try:
+            subscription = Subscription(bridge.streaming, bridge.metrics, self, stream_id,
+                                        options, content_type=JPEG)
+        except TooManyVariantsError as error:
+            raise ApiError(503, 'too_many_settings', str(error)) from None
         self.set_header('Content-Type', f'multipart/x-mixed-replace; boundary={_BOUNDARY}')
         self.set_header('Connection', 'close')
         self._stream = self.request.connection.stream  # type: ignore[union-attr]
-        keep_fresh(self._stream)
+        keep_fresh(self._stream.socket, bridge.settings().unsent_bytes)
         await self.flush()
-        self._client = StreamClient(
-            self, stream_id, options, self.bridge.metrics, self.bridge.streaming.wake)
-        self.bridge.streaming.connect(self._variant, self._client)
+        self._subscription = subscription
+        subscription.open()
         try:
             await self._closed.wait()
         finally:
-            self.bridge.streaming.disconnect(self._variant, self._client)
+            subscription.close()
 
     def head(self, *_: str) -> None:
         """Refuse: the answer to HEAD would never end."""
@@ -171,10 +172,15 @@ class MjpegHandler(ImageRequestHandler):
             self._stream.close()
 
     def check(self, now: float) -> None:
-        """Remove a client that has taken nothing for too long (seconds, monotonic)."""
-        if self._client and now - self._client.last_alive > self.bridge.settings().client_timeout:
+        """Remove a client that takes nothing for too long; adapt (seconds, monotonic)."""
+        subscription, timeout = self._subscription, self.bridge.settings().client_timeout
+        if subscription is None:
+            return
+        if now - subscription.client.last_alive > timeout:
             self.bridge.metrics.clients_removed.labels('timeout').inc()
             self.abort()
+        else:
+            subscription.adapt(now)
 
     async def _flush(self) -> None:
         try:
@@ -182,8 +188,8 @@ class MjpegHandler(ImageRequestHandler):
         except StreamClosedError:
             self._closed.set()
             return
-        if self._client is not None and not self._closed.is_set():
-            self._client.on_drained()
+        if self._subscription is not None and not self._closed.is_set():
+            self._subscription.client.on_drained()
 
 
 def routes(bridge: Bridge) -> list[Route]:

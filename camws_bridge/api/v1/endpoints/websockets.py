@@ -6,20 +6,19 @@ import logging
 from typing import Any
 
 from tornado.concurrent import Future
-from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from camws_bridge import json_text
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiError, ApiHandler
-from camws_bridge.api.sockets import keep_fresh
-from camws_bridge.models import Message, Variant
+from camws_bridge.api.sockets import FrameWriter
+from camws_bridge.models import Message
 from camws_bridge.websockets import options as client_options
-from camws_bridge.websockets.options import OptionError
-from camws_bridge.websockets.stream_client import StreamClient
-from camws_bridge.websockets.stream_status import CATALOGUE, WELL
-from camws_bridge.websockets.variants import choose_variant
+from camws_bridge.websockets.options import ClientOptions, OptionError
+from camws_bridge.websockets.stream_status import CATALOGUE, Status, WELL
+from camws_bridge.websockets.subscription import Subscription, TooManyVariantsError
 from camws_bridge.websockets.wire import SUBPROTOCOL
 
 log = logging.getLogger(__name__)
@@ -41,11 +40,9 @@ class StreamSocket(WebSocketHandler):
     def initialize(self, bridge: Bridge) -> None:
         """Take the services."""
         self.bridge = bridge
-        self.client: StreamClient | None = None
-        self.variant = Variant('')
+        self.subscription: Subscription | None = None
         self.status = WELL
-        # tornado forgets the connection as soon as a close frame is sent: keep the stream.
-        self._stream: IOStream | None = None
+        self._writer: FrameWriter | None = None
         self._pinged_at = 0.0
 
     # -- before the upgrade -------------------------------------------------------------------
@@ -96,19 +93,18 @@ class StreamSocket(WebSocketHandler):
         except OptionError as error:
             self.refuse(BAD_OPTION, str(error))
             return
-        assert self.ws_connection is not None and self.ws_connection.stream is not None
-        self._stream = self.ws_connection.stream
-        keep_fresh(self._stream)
-        variant = choose_variant(stream_id, options, self._is_framed)
-        if not bridge.streaming.has_room_for(variant):
-            self.refuse(TOO_MANY, f'too many different settings of {stream_id} are in use')
+        try:
+            self.subscription = Subscription(
+                bridge.streaming, bridge.metrics, self, stream_id, options, self._is_framed)
+        except TooManyVariantsError as error:
+            self.refuse(TOO_MANY, str(error))
             return
-        self.variant = variant
-        self.client = StreamClient(
-            self, stream_id, options, bridge.metrics, bridge.streaming.wake)
+        assert self.ws_connection is not None and self.ws_connection.stream is not None
+        self._writer = FrameWriter(self.ws_connection.stream, bridge.settings().unsent_bytes,
+                                   self._on_drained)
         if self._is_framed:
             self._send_json(self._server_info(stream_id))
-        bridge.streaming.connect(self.variant, self.client)
+        self.subscription.open()
         log.info('%s watches %s', self.request.remote_ip, stream_id)
 
     async def on_message(self, message: str | bytes) -> None:
@@ -117,15 +113,15 @@ class StreamSocket(WebSocketHandler):
 
         The next one is read when the answer has gone: who asks and never reads fills no memory.
         """
-        if self.client is None:
+        if self.subscription is None:
             return
-        self.client.on_alive()
+        self.subscription.client.on_alive()
         if not self._is_framed:
             return
         received = self.bridge.clock()
         try:
             request = _parse(message)
-            answer = self._handlers[request['op']](self, self.client, request, received)
+            answer = self._handlers[request['op']](self, self.subscription, request, received)
         except OptionError as error:
             self.refuse(BAD_OPTION, str(error))
             return
@@ -134,74 +130,73 @@ class StreamSocket(WebSocketHandler):
 
     def on_pong(self, data: bytes) -> None:
         """Note that the client lives."""
-        if self.client is not None:
-            self.client.on_alive()
+        if self.subscription is not None:
+            self.subscription.client.on_alive()
 
     def on_close(self) -> None:
         """Unsubscribe."""
-        if self.client is not None:
-            client, self.client = self.client, None
-            self.bridge.streaming.disconnect(self.variant, client)
-            log.info('%s no longer watches %s', self.request.remote_ip, self.variant.stream_id)
+        if self.subscription is not None:
+            subscription, self.subscription = self.subscription, None
+            subscription.close()
+            log.info('%s no longer watches %s', self.request.remote_ip, subscription.stream_id)
 
     # -- called by the server -----------------------------------------------------------------
 
     def refuse(self, code: int, reason: str) -> None:
-        """Unsubscribe and close with a code and a reason, cut to what a close frame holds."""
-        self.on_close()
+        """Close with a code and a reason, cut to what a close frame holds."""
         self.close(code, cut(reason))
 
     def check(self, now: float) -> None:
-        """Ping, remove the client if it is dead, and tell it of a changed state (seconds)."""
-        if self.client is None:
+        """Ping, remove the client if it is dead, adapt, tell of a changed state (seconds)."""
+        if self.subscription is None or self._writer is None:
             return
-        silent, timeout = now - self.client.last_alive, self.bridge.settings().client_timeout
-        if silent > timeout:
-            self.bridge.metrics.clients_removed.labels('timeout').inc()
-            log.info('%s neither takes bytes nor answers: removed', self.request.remote_ip)
-            self.refuse(NO_PONG, 'no answer to pings')
-            # What waits in front of the close frame may never be taken.
-            asyncio.get_running_loop().call_later(_FAREWELL, self.abort)
+        client, timeout = self.subscription.client, self.bridge.settings().client_timeout
+        if self._writer.is_taken():
+            client.on_alive()
+        if now - client.last_alive > timeout:
+            self._remove_silent()
             return
         if now - self._pinged_at > _PING_SHARE * timeout and self.ws_connection is not None:
             self._pinged_at = now
             self.ping(b'')
+        has_changed = self.subscription.adapt(now)
         if self._is_framed:
+            if has_changed:
+                self._tell(_adapted(self.subscription.in_force))
             self._tell_status()
+
+    def _remove_silent(self) -> None:
+        self.bridge.metrics.clients_removed.labels('timeout').inc()
+        log.info('%s neither takes bytes nor answers: removed', self.request.remote_ip)
+        self.refuse(NO_PONG, 'no answer to pings')
+        # What waits in front of the close frame may never be taken.
+        asyncio.get_running_loop().call_later(_FAREWELL, self.abort)
 
     # -- transport of StreamClient ------------------------------------------------------------
 
     def send_message(self, message: Message) -> bool:
         """Send a complete frame (see websockets.stream_client.Transport)."""
-        stream = self._stream
-        if stream is None or self.ws_connection is None or self.ws_connection.is_closing():
+        if self._writer is None:
             raise WebSocketClosedError()
-        rest = memoryview(message.frame)
-        # Straight to the socket: the stream would keep a list and a future for every frame.
-        # What tornado has buffered goes first, and TLS needs the stream.
-        if not stream.writing() and not isinstance(stream, SSLIOStream):
-            try:
-                rest = rest[stream.socket.send(rest):]
-            except BlockingIOError:
-                pass
-            if not rest:
-                return True
-        stream.write(rest).add_done_callback(self._on_written)
-        return False
+        return self._writer.write(message.frame)
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        """Unsubscribe and say goodbye; also tornado's answer to the client's goodbye."""
+        # No message may follow a close frame.
+        self.on_close()
+        super().close(code, reason)
 
     def abort(self) -> None:
         """Cut the connection."""
-        if self._stream is not None:
-            self._stream.close()
+        if self._writer is not None:
+            self._writer.abort()
 
-    def _on_written(self, future: Future[None]) -> None:
-        # A closed stream is reported by on_close; the exception must be looked at all the same.
-        if future.exception() is not None or self.client is None:
-            return
-        try:
-            self.client.on_drained()
-        except WebSocketClosedError:
-            self.on_close()
+    def _on_drained(self) -> None:
+        if self.subscription is not None:
+            try:
+                self.subscription.client.on_drained()
+            except (WebSocketClosedError, OSError):
+                self.on_close()
 
     # -- camws.v1 -----------------------------------------------------------------------------
 
@@ -215,27 +210,20 @@ class StreamSocket(WebSocketHandler):
                 'content_type': CATALOGUE[stream_id].content_type,
                 'capabilities': _CAPABILITIES}
 
-    def _on_ack(self, client: StreamClient, request: dict[str, Any], _: float) -> None:
+    def _on_ack(self, subscription: Subscription, request: dict[str, Any], _: float) -> None:
         seq = request.get('seq')
         if not isinstance(seq, int) or isinstance(seq, bool):
             raise OptionError(f'ack: seq {seq!r} is not allowed; allowed: a whole number')
-        client.acknowledge(seq)
+        subscription.client.acknowledge(seq)
 
-    def _on_configure(self, client: StreamClient, request: dict[str, Any], _: float
+    def _on_configure(self, subscription: Subscription, request: dict[str, Any], _: float
                       ) -> dict[str, Any]:
-        options = client_options.apply(client.options, request, self.bridge.status.embeddable())
-        variant = choose_variant(self.variant.stream_id, options, self._is_framed)
-        if not self.bridge.streaming.has_room_for(variant):
-            raise OptionError(f'configure: too many different settings of {variant.stream_id} '
-                              'are in use')
-        client.configure(options, is_other_variant=variant != self.variant)
-        if variant != self.variant:
-            self.bridge.streaming.disconnect(self.variant, client)
-            self.variant = variant
-            self.bridge.streaming.connect(variant, client)
+        options = client_options.apply(
+            subscription.options, request, self.bridge.status.embeddable())
+        subscription.configure(options)
         return {'op': 'configured', **options.as_dict()}
 
-    def _on_time(self, _: StreamClient, request: dict[str, Any], received: float
+    def _on_time(self, _: Subscription, request: dict[str, Any], received: float
                  ) -> dict[str, Any]:
         t0 = request.get('t0')
         if isinstance(t0, bool) or not isinstance(t0, (int, float)):
@@ -245,14 +233,17 @@ class StreamSocket(WebSocketHandler):
     _handlers = {'ack': _on_ack, 'configure': _on_configure, 'time': _on_time}
 
     def _tell_status(self) -> None:
-        status = self.bridge.status.problem(self.variant.stream_id)
-        told = status or WELL
+        assert self.subscription is not None
+        told = self.bridge.status.problem(self.subscription.stream_id) or WELL
         # The message may count seconds; news is another state.
         if (told.level, told.code) == (self.status.level, self.status.code):
             return
         self.status = told
-        self._send_json({'op': 'status', 'level': told.level, 'code': told.code,
-                         'message': told.message})
+        self._tell(told)
+
+    def _tell(self, status: Status) -> None:
+        self._send_json({'op': 'status', 'level': status.level, 'code': status.code,
+                         'message': status.message})
 
     def _send_json(self, value: dict[str, Any]) -> Future[None]:
         """Send a JSON text; the future is done when it has gone, or never will."""
@@ -263,6 +254,12 @@ class StreamSocket(WebSocketHandler):
             future.set_result(None)
         future.add_done_callback(_ignore_closed)
         return future
+
+
+def _adapted(options: ClientOptions) -> Status:
+    given = {'quality': options.quality, 'width': options.width, 'fps': options.fps}
+    limits = ', '.join(f'{name} {value:g}' for name, value in given.items() if value is not None)
+    return Status('info', 'adapted', limits or 'everything that was asked for')
 
 
 def cut(reason: str) -> str:

@@ -12,7 +12,7 @@ from web_bridge import DEMO_BOARD, running_bridge, WebBridge
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from camws_bridge.api.v1.endpoints.websockets import cut
+from camws_bridge.api.v1.endpoints.websockets import cut, StreamSocket
 from camws_bridge.websockets.variants import MAX_VARIANTS
 
 V1 = ['camws.v1']
@@ -150,7 +150,7 @@ def test_configure_takes_effect_and_says_what_is_in_force(bridge):
         answer = ask(client, op='configure', fps=50, width=64, quality=30, window=5,
                      embed=['markers'])
         assert answer == {'op': 'configured', 'fps': 50, 'width': 64, 'quality': 30, 'window': 5,
-                          'embed': ['markers']}
+                          'embed': ['markers'], 'adaptive': False}
         for _ in range(20):
             header, _ = next_image(client)
             if header['width'] == 64:
@@ -311,6 +311,67 @@ def test_a_client_that_stalls_is_removed_after_the_timeout_and_others_get_everyt
         assert bridge.count('camws_messages_replaced_total', stream='color', hop='client') > 0
 
 
+def test_a_client_that_takes_bytes_is_alive_however_long_a_message_takes():
+    # A client that answers no ping and needs many timeouts for one message.
+    with running_bridge(client_timeout=1.0, jpeg__quality=100) as bridge:
+        slow = open_socket(bridge, 'color', receive_buffer=4096)
+        wait_until(lambda: bridge.connections.total == 1, 10, 'connected')
+        with publishing(bridge, period=0.1, pixels=noise(4)):
+            for _ in range(25):
+                assert slow.recv(8192)
+                assert bridge.connections.total == 1
+                time.sleep(0.1)
+            assert bridge.count('camws_messages_sent_total', stream='color') <= 2
+            wait_until(lambda: bridge.connections.total == 0, 10, 'it takes no more: removed')
+        slow.close()
+
+
+def test_an_adaptive_client_on_a_slow_link_gets_less_and_others_get_everything():
+    with running_bridge(jpeg__quality=95) as bridge, ws(bridge, 'color') as other:
+        slow = open_socket(bridge, 'color?adaptive=1',
+                           'Sec-WebSocket-Protocol: camws.v1\r\n', 4096)
+        wait_until(lambda: bridge.connections.count('color') == 2, 10, 'connected')
+        with publishing(bridge, period=0.03, pixels=noise(2)):
+            received = b''
+            while b'"code":"adapted"' not in received:
+                received += slow.recv(20_000)
+                time.sleep(0.05)
+            wait_until(lambda: bridge.count('camws_adaptations_total', direction='down') >= 1, 5,
+                       'it is counted')
+            adapted = [variant for variant in bridge.connections.variants if variant.quality]
+            assert adapted and adapted[0].quality in (60, 40)
+            other.recv(timeout=10)
+        slow.close()
+
+
+def test_poses_leave_before_the_picture_they_belong_to(bridge):
+    sent = []
+    send_message = StreamSocket.send_message
+
+    def note(self, message):
+        sent.append((message.seq, message.content_type))
+        return send_message(self, message)
+
+    StreamSocket.send_message = note
+    try:
+        with ws(bridge, 'color'), ws(bridge, 'transforms_board') as poses:
+            wait_until(lambda: bridge.connections.total == 2, 10, 'connected')
+            # Hold the loop until both messages of the image are made.
+            go_on = threading.Event()
+            bridge.server.loop.call_soon_threadsafe(lambda: go_on.wait(10))
+            produced = bridge.count('camws_messages_produced_total', stream='transforms_board')
+            frame = bridge.publish()
+            wait_until(lambda: bridge.count('camws_messages_produced_total',
+                                            stream='transforms_board') > produced, 10, 'made')
+            go_on.set()
+            while json.loads(poses.recv(timeout=10))['seq'] != frame.seq:
+                pass
+            wait_until(lambda: (frame.seq, 'image/jpeg') in sent, 10, 'both are sent')
+        assert sent.index((frame.seq, 'application/json')) < sent.index((frame.seq, 'image/jpeg'))
+    finally:
+        StreamSocket.send_message = send_message
+
+
 def test_a_client_that_reads_but_never_answers_pings_is_closed_with_1008():
     # Inject a fault by a client that reads everything and never sends a pong.
     with running_bridge(client_timeout=1.0) as bridge, publishing(bridge):
@@ -414,6 +475,7 @@ def blank():
     return np.full((240, 320, 3), 128, np.uint8)
 
 
-def noise():
+def noise(size=1):
+    """Return a picture of 320x240 times ``size`` that hardly compresses."""
     import numpy as np
-    return np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8)
+    return np.random.default_rng(1).integers(0, 255, (240 * size, 320 * size, 3), np.uint8)
