@@ -71,6 +71,8 @@ class _Process:
         finally:
             node.end()
             node.destroy_node()
+            # What was frozen would be neither collected nor closed: DDS would leave its files.
+            gc.unfreeze()
         return 1 if self._threads.death else 0
 
     def _make_node(self, arguments: list[str] | None) -> BridgeNode | None:

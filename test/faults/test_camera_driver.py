@@ -140,8 +140,8 @@ def test_images_that_dds_loses_are_reported_with_the_remedy(robot: Any) -> None:
     driver = Process('faults.publisher', '/faults/image', '3840', '2160', 'best_effort', 'lost',
                      environment={**BESIDE_THE_TESTS, 'FASTDDS_DEFAULT_PROFILES_FILE': ''})
     try:
+        driver.wait_for_line(re.compile('publishing'))
         with robot.watching('color') as viewer:
-            robot.bridge.wait_for_health(503, 'stale')
             wait_until(lambda: 'FASTDDS_DEFAULT_PROFILES_FILE' in robot.bridge.health()[2], 8.0,
                        'healthz says what to do')
             viewer.wait_for_code('stale')
