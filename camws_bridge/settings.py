@@ -217,7 +217,7 @@ class Settings:
         20.0, 'Seconds after which a client that neither takes bytes nor answers pings is '
         'removed.', least=1.0, most=3600.0, live=True)
     unsent_bytes: int = parameter(
-        65536, 'How many bytes may wait unsent in the kernel for one client (TCP_NOTSENT_LOWAT) '
+        32768, 'How many bytes may wait unsent in the kernel for one client (TCP_NOTSENT_LOWAT) '
         'before the next image is held back: less is fresher on slow links, more is cheaper.',
         least=4096, most=16777216, live=True)
     jpeg: JpegSettings = JpegSettings()
