@@ -57,6 +57,8 @@ class HealthService:
         self._has_depth = False
         self._images = 0
         self._dropped: Counter[str] = Counter()
+        # Since the last good image: what was dropped before explains nothing.
+        self._dropped_lately: Counter[str] = Counter()
 
     def set_watching(self, watching: bool) -> None:
         """Say whether the bridge subscribes to the camera now."""
@@ -89,11 +91,13 @@ class HealthService:
         with self._lock:
             self._last_image = self._clock()
             self._images += 1
+            self._dropped_lately.clear()
 
     def on_dropped(self, reason: str) -> int:
         """Note that an image was dropped; return how many were for this reason."""
         with self._lock:
             self._dropped[reason] += 1
+            self._dropped_lately[reason] += 1
             return self._dropped[reason]
 
     @property
@@ -158,7 +162,7 @@ class HealthService:
                     'image_transport')
         if not self._publishers:
             return ': it has no publisher'
-        dropped = ', '.join(f'{count} {reason}' for reason, count in self._dropped.items())
+        dropped = ', '.join(f'{count} {reason}' for reason, count in self._dropped_lately.items())
         if dropped:
             return f'; images were dropped: {dropped}'
         return f', though it has {self._publishers} publisher(s). {remedy}'.rstrip(' .')

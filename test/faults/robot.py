@@ -234,6 +234,8 @@ class FaultyRobot:
 
     def check_nothing_is_left(self) -> None:
         """Fail when clients, descriptors or threads are left, or something was forgotten."""
+        # Nothing shall disturb the tests that come next.
+        self.camera.die()
         for subscription in list(self.node.subscriptions):
             self.node.destroy_subscription(subscription)
         wait_until(lambda: self.bridge.total('camws_clients') == 0, 5.0, 'all clients are gone')

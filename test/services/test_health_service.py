@@ -124,6 +124,17 @@ def test_a_new_publisher_from_which_nothing_comes_needs_the_remedy(health, clock
     assert 'FASTDDS_DEFAULT_PROFILES_FILE' in health.check().message
 
 
+def test_what_was_dropped_before_the_last_image_explains_nothing(health, clock):
+    health.set_watching(True)
+    health.on_dropped('short_data')
+    health.on_image()
+    clock.now += 5
+    assert 'short_data' not in health.check().message
+    health.on_dropped('short_step')
+    assert '1 short_step' in health.check().message
+    assert health.dropped == {'short_data': 1, 'short_step': 1}
+
+
 def test_the_age_is_that_of_the_last_image(health, clock):
     assert health.age is None
     health.set_watching(True)
