@@ -11,19 +11,34 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from camws_bridge.commands import table
 from camws_bridge.ros.memory import keep_large_blocks
+from camws_bridge.service_manager import ServiceManager
+from camws_bridge.supervision import ROS, Threads
 
 if TYPE_CHECKING:
+    from rclpy.clock import Clock
     from rclpy.node import Node
 
     from camws_bridge.dependencies import Application
+    from camws_bridge.ros.bridge_node import BridgeNode
+    from camws_bridge.settings import SettingsHolder
+
+# How often the main thread looks whether all is well (seconds).
+_LOOK_EVERY = 0.5
+# How long the bridge goes on after a thread has died, for /healthz and /diagnostics to say so.
+_LAST_WORDS = 1.5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command, or the bridge until SIGINT or SIGTERM; return the exit code."""
+    """
+    Run a command, or the bridge until SIGINT, SIGTERM or a shutdown of the node.
+
+    Returns the exit code.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     if table.is_command(given):
         return table.run(given)
@@ -33,99 +48,147 @@ def main(arguments: list[str] | None = None) -> int:
     keep_large_blocks()
     import rclpy
     try:
-        node = _make_node(arguments)
-        return 1 if node is None else _run(node, stop)
+        return _Process(stop).run(arguments)
     finally:
         rclpy.try_shutdown()
+        # The end has begun: one more Ctrl-C must not make a failure of it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
-def _make_node(arguments: list[str] | None) -> Node | None:
-    """Return the node, or None when rcl cannot use the ROS arguments (this is said, then)."""
-    import rclpy
-    from rclpy.node import Node
-    from rclpy.signals import SignalHandlerOptions
-    try:
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        return Node('camws_bridge')
-    except (RuntimeError, ValueError) as error:
-        _complain(f'{type(error).__name__}: {error}')
+class _Process:
+    """The node, the ROS thread and the main thread, which supervises."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._threads = Threads()
+        self._manager = ServiceManager()
+        self._application: Application | None = None
+        self._died = threading.Event()
+        self._threads.on_death = self._on_death
+
+    def run(self, arguments: list[str] | None) -> int:
+        node = self._make_node(arguments)
+        if node is None:
+            return 1
+        try:
+            if node.settings().autostart and not node.start_up():
+                return 1
+            self._follow_hangup(node.settings)
+            if not self._stop.is_set():
+                self._spin(node)
+            self._manager.stopping()
+        finally:
+            node.end()
+            node.destroy_node()
+            # What was frozen would be neither collected nor closed: DDS would leave its files.
+            gc.unfreeze()
+        return 1 if self._threads.death else 0
+
+    def _make_node(self, arguments: list[str] | None) -> BridgeNode | None:
+        """Return the node, or None when it cannot be (this is said, then)."""
+        import rclpy
+        from rclpy.signals import SignalHandlerOptions
+
+        from camws_bridge.parameter import SettingsError
+        try:
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+            from camws_bridge.ros.bridge_node import BridgeNode
+            from camws_bridge.ros.logs import forward_logs
+            node = BridgeNode(self._start_bridge, on_end=self._stop.set)
+            forward_logs(node.get_logger())
+            return node
+        except SettingsError as error:
+            _complain(str(error))
+        except (RuntimeError, ValueError) as error:
+            # What rcl says of ROS arguments it cannot use.
+            _complain(f'{type(error).__name__}: {error}')
         return None
 
+    def _start_bridge(self, node: Node, settings: SettingsHolder) -> Application:
+        import cv2
 
-def _run(node: Node, stop: threading.Event) -> int:
-    from camws_bridge.api.server import ServerError
-    from camws_bridge.dependencies import build
-    from camws_bridge.ros.logs import forward_logs
-    from camws_bridge.parameter import SettingsError
-    from camws_bridge.vision.detection import check_opencv
-    forward_logs(node.get_logger())
-    try:
+        from camws_bridge.dependencies import build
+        from camws_bridge.vision.detection import check_opencv
         check_opencv()
-        application = build(node)
+        gc.unfreeze()       # a bridge before this one, that was cleaned up
+        # Of a broken image file it would print a line each time; we count them, and log one.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        application = build(node, settings, self._threads)
         application.start()
-        # What lives as long as the process is never looked at again by the garbage collector.
+        # What lives as long as the bridge is never looked at again by the garbage collector.
         gc.freeze()
-    except (SettingsError, ServerError, RuntimeError) as error:
-        _complain(str(error))
-        node.destroy_node()
-        return 1
-    _announce(node, application)
-    _reload_on_hangup(application, stop)
-    try:
-        ended_well = _spin(node, stop)
-    finally:
-        application.stop()
-        node.destroy_node()
-    return 0 if ended_well else 1
+        _announce(node, application)
+        self._application = application
+        return application
+
+    def _spin(self, node: BridgeNode) -> None:
+        """Spin the node on thread R until it is told to stop or something has died."""
+        from rclpy.executors import SingleThreadedExecutor
+
+        from camws_bridge.ros.guard import spin
+        # Not rclpy's experimental EventsExecutor: its timers never fire in rclpy 9.1's wheels.
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        node.create_timer(_LOOK_EVERY, lambda: self._threads.beat(ROS), clock=_steady())
+        thread = self._threads.start(ROS, lambda: spin(executor))
+        self._manager.ready(self._describe())
+        self._supervise()
+        executor.shutdown()
+        thread.join()
+
+    def _supervise(self) -> None:
+        """Feed the service manager's watchdog while all is well, until it is time to stop."""
+        within = self._manager.watchdog_seconds
+        every = _LOOK_EVERY if within is None else min(_LOOK_EVERY, within / 3)
+        while not self._stop.wait(every):
+            if not self._threads.problem:
+                self._manager.alive()
+        if self._died.is_set():
+            self._say_last_words()
+
+    def _on_death(self, text: str) -> None:
+        from rclpy.logging import get_logger
+        get_logger('camws_bridge').fatal(f'{text}; the bridge ends')
+        self._died.set()
+        self._stop.set()
+
+    def _say_last_words(self) -> None:
+        """Without one of its threads the bridge is useless: say so, then let it be restarted."""
+        application = self._application
+        if application is not None:
+            application.diagnostics.publish()
+            time.sleep(_LAST_WORDS)
+
+    def _follow_hangup(self, settings: SettingsHolder) -> None:
+        """Let SIGHUP read tokens and certificate again; with nothing to read it ends all."""
+        had_terminal = _has_terminal()
+
+        def on_hangup(*_: object) -> None:
+            application, now = self._application, settings()
+            if application is not None and (now.auth.tokens_file or now.tls.certfile) and not (
+                    had_terminal and not _has_terminal()):
+                application.server.reload()
+            else:
+                self._stop.set()
+
+        signal.signal(signal.SIGHUP, on_hangup)
+
+    def _describe(self) -> str:
+        application = self._application
+        return f'listening on {application.server.url}' if application else 'unconfigured'
+
+
+def _steady() -> Clock:
+    from rclpy.clock import Clock
+    from rclpy.clock_type import ClockType
+    return Clock(clock_type=ClockType.STEADY_TIME)
 
 
 def _complain(text: str) -> None:
     """Say in one line why the bridge does not start."""
     from rclpy.logging import get_logger
     get_logger('camws_bridge').fatal(' '.join(text.split()))
-
-
-def _spin(node: Node, stop: threading.Event) -> bool:
-    """Spin the node on thread R until ``stop``; return False when it failed before."""
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-    # Not rclpy's experimental EventsExecutor: its timers never fire in the wheels of rclpy 9.1.
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    failures: list[Exception] = []
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except Exception as error:  # without its executor the bridge is blind: end it
-            failures.append(error)
-            node.get_logger().fatal(f'the ROS thread failed: {error!r}')
-        finally:
-            stop.set()
-
-    thread = threading.Thread(target=spin, name='ros', daemon=True)
-    thread.start()
-    stop.wait()
-    executor.shutdown()
-    thread.join()
-    return not failures
-
-
-def _reload_on_hangup(application: Application, stop: threading.Event) -> None:
-    """Let SIGHUP read tokens and certificate again; when the terminal is gone, it ends all."""
-    settings = application.settings()
-    if not settings.auth.tokens_file and not settings.tls.certfile:
-        return      # there is nothing to read: SIGHUP is what it is to other nodes
-    had_terminal = _has_terminal()
-
-    def on_hangup(*_: object) -> None:
-        if had_terminal and not _has_terminal():
-            stop.set()
-        else:
-            application.server.reload()
-
-    signal.signal(signal.SIGHUP, on_hangup)
 
 
 def _has_terminal() -> bool:

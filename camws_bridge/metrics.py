@@ -6,8 +6,9 @@ Names follow Prometheus' conventions; prometheus_client's objects are safe on ev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -58,6 +59,9 @@ class Metrics:
         self.images_dropped = Counter(
             'camws_images_dropped', 'Images dropped before processing, by reason', ['reason'],
             registry=registry)
+        self.receive_gap_seconds = Histogram(
+            'camws_receive_gap_seconds', 'Time between one camera image and the next',
+            buckets=_SECONDS, registry=registry)
         self.processing_errors = Counter(
             'camws_processing_errors', 'Products that failed, by stream', ['stream'],
             registry=registry)
@@ -86,6 +90,20 @@ class Metrics:
             'camws_connections', 'TCP connections open', registry=registry)
         self.markers_detected = Counter(
             'camws_markers_detected', 'Markers detected', registry=registry)
+        self.handler_errors = Counter(
+            'camws_handler_errors', 'Events whose handler failed (tf, overlay), by event',
+            ['event'], registry=registry)
+        self.ros_errors = Counter(
+            'camws_ros_errors', 'Failures on the ROS side that were caught, by place', ['place'],
+            registry=registry)
+        self.loop_lag_seconds = Histogram(
+            'camws_loop_lag_seconds', "How much too late the web server's loop turns",
+            buckets=_SECONDS, registry=registry)
+        self.threads_alive = Gauge(
+            'camws_threads_alive', 'Whether a thread of the bridge runs', ['thread'],
+            registry=registry)
+        # Memory, CPU and open files of the process, under Prometheus' own names.
+        ProcessCollector(registry=registry)
         self.adaptations = Counter(
             'camws_adaptations', 'Changes of size, quality or rate for adaptive clients, by '
             'direction', ['direction'], registry=registry)
@@ -93,3 +111,14 @@ class Metrics:
     def tally(self, stream_id: str) -> StreamTally:
         """Return what the clients of a stream were sent (loop's thread)."""
         return self._tallies.streams.setdefault(stream_id, StreamTally())
+
+    def watch_threads(self, names: Iterable[str], is_alive: Callable[[str], bool]) -> None:
+        """Show whether threads run whenever the metrics are read."""
+        for name in names:
+            self.threads_alive.labels(name).set_function(partial(is_alive, name))
+
+
+def total(counter: Counter) -> int:
+    """Return the sum of a counter over all its labels."""
+    return int(sum(sample.value for metric in counter.collect() for sample in metric.samples
+                   if sample.name.endswith('_total')))

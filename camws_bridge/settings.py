@@ -337,6 +337,8 @@ class LimitSettings:
 class Settings:
     """All parameters of the bridge."""
 
+    autostart: bool = parameter(
+        True, 'Configure and activate the node at the start; false: wait for a lifecycle manager.')
     host: str = parameter(
         '127.0.0.1', 'Address to listen on; 0.0.0.0 opens the bridge to the network.')
     port: int = parameter(
@@ -393,10 +395,19 @@ class SettingsHolder:
         """Hold the settings of the start."""
         self.current = settings
         self._checks: list[Callable[[Settings], None]] = []
+        self._only_live = True
 
     def add_check(self, check: Callable[[Settings], None]) -> None:
         """Let a service refuse settings it cannot use: ``check`` raises SettingsError."""
         self._checks.append(check)
+
+    def release(self) -> None:
+        """Let every parameter be changed: nothing runs on them any more, or yet."""
+        self._checks, self._only_live = [], False
+
+    def hold(self) -> None:
+        """Let only live parameters be changed from now on."""
+        self._only_live = True
 
     def __call__(self) -> Settings:
         """Return the settings now in force."""
@@ -413,7 +424,7 @@ class SettingsHolder:
     def _changed(self, values: Mapping[str, Any]) -> Settings:
         changed = self.current.with_values(values)
         for name in values:
-            if (name in PARAMETERS and not PARAMETERS[name].live
+            if (self._only_live and name in PARAMETERS and not PARAMETERS[name].live
                     and _get(changed, name) != _get(self.current, name)):
                 raise SettingsError(f'parameter {name} takes effect at start only: restart the '
                                     'bridge to change it')

@@ -37,6 +37,12 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if needs else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have those come last after which DDS takes longer to discover others for a while."""
+    items.sort(key=lambda item: item.path.parent.name == 'faults'
+               or item.path.name == 'test_bridge_node.py')
+
+
 def pytest_report_header() -> str:
     missing = ', '.join(_MISSING)
     return f'not installed, and the tests that need it left out: {missing}' if missing else ''

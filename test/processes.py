@@ -1,8 +1,9 @@
 """The real thing in processes of its own: the bridge and the demo camera over real DDS."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
+import os
 from pathlib import Path
 import queue
 import re
@@ -26,10 +27,12 @@ _LISTENING = re.compile(r'listening on (https?://\S+)$')
 class Process:
     """A Python module run as a process; what it prints is collected."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str,
+                 environment: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, '-m', module, *arguments], cwd=ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})})
         self.lines: list[str] = []
         self._new: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read)
@@ -88,8 +91,10 @@ class Process:
 class BridgeProcess(Process):
     """A bridge; ``url`` is known once it listens."""
 
-    def __init__(self, *ros_arguments: str, port: int = 0) -> None:
-        super().__init__('camws_bridge.main', '--ros-args', '-p', f'port:={port}', *ros_arguments)
+    def __init__(self, *ros_arguments: str, port: int = 0,
+                 environment: Mapping[str, str] | None = None) -> None:
+        super().__init__('camws_bridge.main', '--ros-args', '-p', f'port:={port}', *ros_arguments,
+                         environment=environment)
         self.url = ''
 
     def wait_until_listening(self) -> BridgeProcess:

@@ -21,8 +21,8 @@ LAYERS = (
     {'websockets'},
     {'services'},
     {'vision', 'events'},
-    {'models', 'settings', 'latest_slot', 'metrics', 'share', 'json_text',
-     'tokens'},
+    {'models', 'settings', 'latest_slot', 'metrics', 'share', 'json_text', 'tokens',
+     'supervision', 'service_manager'},
     {'parameter'},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -144,7 +144,7 @@ def test_live_parameters_change_at_run_time():
 
 
 OTHER_VALUES = {
-    'port': 1, 'image_transport': 'compressed', 'image_is_rectified': True,
+    'autostart': False, 'port': 1, 'image_transport': 'compressed', 'image_is_rectified': True,
     'allowed_origins': ['*'], 'robot.pose_in_board': [0.0] * 6, 'tf.root': 'board',
     'limits.header_bytes': 2000, 'limits.body_bytes': 2000, 'limits.message_bytes': 2000}
 

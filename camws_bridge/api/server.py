@@ -17,11 +17,13 @@ from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandle
 from camws_bridge.api.bridge import Bridge
 from camws_bridge.api.handlers import BaseHandler, UnknownPathHandler
 from camws_bridge.api.listener import GuardedServer, Listener
+from camws_bridge.api.loop_watch import watch_loop
 from camws_bridge.api.tls import load_pair, make_context
 from camws_bridge.api.v1 import router
 from camws_bridge.api.v1.endpoints.websockets import SHUTTING_DOWN
 from camws_bridge.api.watched_files import WatchedFiles
 from camws_bridge.parameter import SettingsError
+from camws_bridge.supervision import Threads, WEB
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,9 @@ class Server:
     ``loop`` exists from the beginning, so that services can be given its call_soon_threadsafe.
     """
 
-    def __init__(self) -> None:
-        """Make the loop; nothing runs yet."""
+    def __init__(self, threads: Threads | None = None) -> None:
+        """Make the loop; nothing runs yet. ``threads`` watches the thread."""
+        self._threads = threads or Threads()
         self.loop = asyncio.new_event_loop()
         self.port = 0
         self._thread: threading.Thread | None = None
@@ -114,9 +117,7 @@ class Server:
         self.port = sockets[0].getsockname()[1]
         self._bridge = bridge
         self._tls_files = WatchedFiles([settings.tls.certfile, settings.tls.keyfile])
-        self._thread = threading.Thread(target=self._run, args=(sockets,), name='web',
-                                        daemon=True)
-        self._thread.start()
+        self._thread = self._threads.start(WEB, lambda: self._run(sockets))
 
     def stop(self) -> None:
         """Say goodbye to every client, close and wait; RuntimeError when it does not run."""
@@ -146,6 +147,7 @@ class Server:
         self._listener = Listener(self.loop, sockets, self._http, self._tls, limits, settings)
         self._listener.start()
         self._schedule_check()
+        watch_loop(self.loop, self._bridge.metrics, lambda: self._threads.beat(WEB))
         self.loop.run_forever()
         self.loop.close()
 

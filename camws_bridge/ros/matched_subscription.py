@@ -53,6 +53,12 @@ class MatchedSubscription:
                 self._type, self.topic, self._callback, profile,
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
 
+    def close(self) -> None:
+        """Unsubscribe."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
 
 def _same(a: QoSProfile, b: QoSProfile | None) -> bool:
     return b is not None and (a.reliability, a.durability) == (b.reliability, b.durability)

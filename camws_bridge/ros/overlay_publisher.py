@@ -13,7 +13,12 @@ class OverlayPublisher:
 
     def __init__(self, node: Node) -> None:
         """Create the publisher."""
+        self._node = node
         self._publisher = node.create_publisher(Image, '~/debug_image', 1)
+
+    def close(self) -> None:
+        """Publish no more."""
+        self._node.destroy_publisher(self._publisher)
 
     @property
     def is_wanted(self) -> bool:

@@ -28,8 +28,8 @@ def follow_changes(node: Node, holder: SettingsHolder) -> None:
     def check(parameters: Sequence[RosParameter[Any]]) -> SetParametersResult:
         try:
             holder.check(_values(parameters))
-        except ValueError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # whatever it is must not end the ROS thread
+            return SetParametersResult(successful=False, reason=str(error) or repr(error))
         return SetParametersResult(successful=True)
 
     node.add_on_set_parameters_callback(check)

@@ -44,6 +44,11 @@ class PosePublisher:
         if settings().tf.publish:
             self._publish_static()
 
+    def close(self) -> None:
+        """Publish no more."""
+        for publisher in (self._tf, self._tf_static, self._markers, self._poses):
+            self._node.destroy_publisher(publisher)
+
     @property
     def is_wanted(self) -> bool:
         """Tell whether poses are wanted by tf or a subscriber."""

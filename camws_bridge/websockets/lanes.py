@@ -3,11 +3,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+import logging
 import os
 import threading
 
 from camws_bridge.latest_slot import LatestSlot
 from camws_bridge.services.frame_context import FrameContext
+
+log = logging.getLogger(__name__)
 
 
 def usable_cores() -> int:
@@ -50,4 +53,8 @@ class Lane:
                 if context is None:
                     self._is_running = False
                     return
-            self._work(context)
+            try:
+                self._work(context)
+            except BaseException as error:
+                # The pool would swallow it, and this lane would wait for ever.
+                log.error('a lane failed on an image: %r', error, exc_info=error)

@@ -53,7 +53,8 @@ class StreamStatusService:
         entries = []
         for stream_id, stream in CATALOGUE.items():
             problem = self.problem(stream_id)
-            if problem and problem.level == 'warning' and stream.content_type == JSON:
+            if (problem and problem.level == 'warning' and problem.code != 'inactive'
+                    and stream.content_type == JSON):
                 problem = None      # its messages come, and say so themselves
             entries.append({
                 'id': stream_id, 'content_type': stream.content_type,
@@ -80,6 +81,8 @@ class StreamStatusService:
 
     def _no_images(self) -> Status | None:
         health = self._health.check()
+        if health.code == 'inactive':
+            return Status('warning', health.code, health.message)
         if health.is_ok:
             return None
         level = 'info' if health.code == 'starting' else 'error'

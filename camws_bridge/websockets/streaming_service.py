@@ -28,6 +28,7 @@ from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.services.image_service import ImageService
 from camws_bridge.services.json_service import JsonService
 from camws_bridge.settings import Settings
+from camws_bridge.supervision import PROCESSING, Threads
 from camws_bridge.vision.encoding import JPEG
 from camws_bridge.websockets.connection_manager import Client, ConnectionManager
 from camws_bridge.websockets.frames_at_hand import FramesAtHand, needs_depth, shows_poses
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 IMAGES, POSES, OVERLAY = 'images', 'poses', 'overlay'
 _OVERLAY_VARIANT = Variant('aruco_debug')
 _LOG_EVERY = 5.0
+# How often an idle processing thread tells that it lives (seconds).
+_PULSE = 1.0
 # With so many cores, poses and pictures without poses do not wait for each other.
 _MANY_CORES = 4
 # How long the poses of an image count as what is seen now, and how long depth may take (seconds).
@@ -56,13 +59,16 @@ class StreamingService:
                  json: JsonService, connections: ConnectionManager,
                  settings: Callable[[], Settings], metrics: Metrics,
                  call_in_loop: Callable[[Callable[[], None]], object],
-                 other_demand: Callable[[], frozenset[str]], cores: int = 0) -> None:
+                 other_demand: Callable[[], frozenset[str]], cores: int = 0,
+                 threads: Threads | None = None) -> None:
         """
         Make the service; ``start`` starts its threads, fit for so many ``cores`` (0: all).
 
         ``call_in_loop`` schedules a call on the loop's thread, from any thread.
         ``other_demand`` says what is wanted besides clients: IMAGES, POSES, OVERLAY (any thread).
+        ``threads`` watches thread P.
         """
+        self._threads = threads or Threads()
         self._bus, self._aruco, self._images, self._json = bus, aruco, images, json
         self._connections, self._settings, self._metrics = connections, settings, metrics
         self._call_in_loop, self._other_demand = call_in_loop, other_demand
@@ -95,8 +101,7 @@ class StreamingService:
         """Start thread P; raises RuntimeError when it was started before."""
         if self._thread is not None:
             raise RuntimeError('StreamingService was started before')
-        self._thread = threading.Thread(target=self._run, name='processing', daemon=True)
-        self._thread.start()
+        self._thread = self._threads.start(PROCESSING, self._run)
 
     def stop(self) -> None:
         """End thread P and wait for it; raises RuntimeError when it was not started."""
@@ -228,13 +233,20 @@ class StreamingService:
     def _deliver(self) -> None:
         """Broadcast what was made since the last time, poses before pictures."""
         messages = self._outbox.take_all()
-        for variant, message in messages.items():
+        for message in messages.values():
             if message.content_type == json_service.JSON:
-                self._connections.broadcast_text(variant, message)
-        for variant, message in messages.items():
+                self._guarded('deliver', partial(self._deliver_text, message))
+        for message in messages.values():
             if message.content_type != json_service.JSON:
-                self._connections.broadcast_bytes(variant, message)
-            self._newest.keep(message)
+                self._guarded('deliver', partial(self._deliver_bytes, message))
+
+    def _deliver_text(self, message: Message) -> None:
+        self._connections.broadcast_text(message.variant, message)
+        self._newest.keep(message)
+
+    def _deliver_bytes(self, message: Message) -> None:
+        self._connections.broadcast_bytes(message.variant, message)
+        self._newest.keep(message)
 
     # -- R, the ROS thread --------------------------------------------------------------------
 
@@ -262,7 +274,11 @@ class StreamingService:
 
     def _run(self) -> None:
         while True:
-            self._work.wait(self._at_hand.patience)
+            patience = self._at_hand.patience
+            has_work = self._work.wait(_PULSE if patience is None else min(patience, _PULSE))
+            self._threads.beat(PROCESSING)
+            if not has_work and self._at_hand.patience is None:
+                continue
             self._work.clear()
             if self._stopping:
                 return
@@ -311,6 +327,7 @@ class StreamingService:
                 snapshot = self._guarded(POSES, partial(self._aruco.analyse, context))
                 if snapshot is not None:
                     self._snapshot, self._snapshot_at = snapshot, time.monotonic()
+                    self._metrics.markers_detected.inc(len(snapshot.seen))
 
     def _start_lanes(self, wanted: Iterable[Variant], demand: frozenset[str]) -> None:
         """Have the pictures made that are ready to be, each stream's in its lane."""
@@ -366,7 +383,7 @@ class StreamingService:
             context.give_back(variant)
             return
         self._metrics.messages_produced.labels(variant.stream_id).inc()
-        self._hand_over(variant, message)
+        self._guarded('hand_over', partial(self._hand_over, variant, message))
 
     def _message(self, context: FrameContext, variant: Variant) -> Message | None:
         if variant.stream_id in json_service.OBJECTS:
@@ -400,7 +417,12 @@ class StreamingService:
             self._metrics.messages_replaced.labels(variant.stream_id, 'loop').inc()
         # While the outbox is not empty, the loop has been woken already.
         if was_empty:
-            self._call_in_loop(self._deliver)
+            try:
+                self._call_in_loop(self._deliver)
+            except Exception:
+                # What lies in the outbox would keep the loop from ever being woken again.
+                self._outbox.take_all()
+                raise
 
 
 def _first_colours(wanted: Sequence[Variant]) -> list[Variant]:

@@ -6,7 +6,7 @@ pytest.importorskip('rclpy')
 
 from rclpy.logging import get_logger, LoggingSeverity, set_logger_level
 
-from camws_bridge.ros.logs import forward_logs
+from camws_bridge.ros.logs import forward_logs, Throttle
 
 NAMES = ('camws_bridge', 'tornado', 'asyncio')
 
@@ -74,3 +74,44 @@ def test_tokens_are_left_out(printed):
     line, = printed()
     assert 's3cret' not in line
     assert line.endswith("?fps=1&token=***&x=1 'camws.v1, camws.token.***' Bearer ***, end")
+
+
+def test_a_flood_from_one_place_is_held_back_and_counted(printed):
+    def flood(count):
+        for number in range(count):
+            logging.getLogger('camws_bridge.api').warning('flood %d', number)
+
+    flood(100)
+    logging.getLogger('camws_bridge.api').warning('another place')
+    found = printed()
+    assert len(found) == 11 and found[-1].endswith('another place')
+    # Some time later.
+    handler = logging.getLogger('camws_bridge').handlers[0]
+    for throttle in handler._throttles.values():
+        throttle._left = 5.0
+    flood(1)
+    assert printed()[-1].endswith('flood 0 (and 90 more like this)')
+
+
+def test_a_throttle_lets_through_one_a_second_and_says_what_it_held_back():
+    class Clock:
+        now = 50.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    throttle = Throttle(clock)
+    assert [throttle.pass_one() for _ in range(12)] == [0] * 10 + [None] * 2
+    clock.now += 1.0
+    assert [throttle.pass_one() for _ in range(2)] == [2, None]
+    clock.now += 60.0
+    assert [throttle.pass_one() for _ in range(11)] == [1] + [0] * 9 + [None]
+
+
+def test_levels_between_those_of_ros_are_rounded_down(printed):
+    set_logger_level('camws_test_logs', LoggingSeverity.INFO)
+    logging.getLogger('camws_bridge.api').log(25, 'shown')
+    logging.getLogger('camws_bridge.api').log(5, 'hidden')
+    logging.getLogger('camws_bridge.api').log(60, 'shown, too')
+    assert [line[1:6].strip(']') for line in printed()] == ['INFO', 'ERROR']

@@ -154,7 +154,8 @@ WRONG_STARTS = {
     ('markers.dictionary', 'DICT_9X9')])
 def test_what_services_cannot_use_names_the_parameter(graph, name, value):
     with pytest.raises(SettingsError, match=f'^parameter {re.escape(name)}: .*{value[-7:]}'):
-        build(graph.node('-p', f'{name}:={value}'))
+        node = graph.node('-p', f'{name}:={value}')
+        build(node, declare_settings(node))
 
 
 def test_a_wrong_start_is_one_line_and_exit_1():
@@ -179,8 +180,9 @@ class Running:
 
     def __init__(self, graph, *words):
         self.graph, self.node = graph, graph.node('-p', 'port:=0', *words)
-        self.application = build(self.node)
-        self.settings = self.application.settings
+        self.settings = declare_settings(self.node)
+        follow_changes(self.node, self.settings)
+        self.application = build(self.node, self.settings)
 
     def call(self, kind, service, **request):
         client = self.graph.peer.create_client(

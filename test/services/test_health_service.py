@@ -1,7 +1,8 @@
 import pytest
 
-from camws_bridge.services.health_service import HealthService
+from camws_bridge.services.health_service import Health, HealthService
 from camws_bridge.settings import Settings
+from camws_bridge.supervision import Threads
 
 
 class Clock:
@@ -80,3 +81,63 @@ def test_dropped_images_are_counted_by_reason(health):
     assert counts == {'a': 2, 'b': 1}
     counts.clear()
     assert health.dropped == {'a': 2, 'b': 1}
+
+
+def test_an_inactive_node_is_well_but_not_ready(health, clock):
+    health.set_watching(True)
+    clock.now += 100
+    assert health.check_readiness() == Health(True, 'ok', 'clients are served')
+    health.set_active(False)
+    assert (health.check().is_ok, health.check().code) == (True, 'inactive')
+    assert (health.check_readiness().is_ok, health.check_readiness().code) == (False, 'inactive')
+    assert health.check_life().is_ok
+
+
+def test_a_dead_thread_is_what_counts_most(clock):
+    def die():
+        raise SystemExit('injected')
+
+    threads = Threads(clock)
+    health = HealthService(Settings, clock, threads)
+    health.set_watching(True)
+    health.on_image()
+    threads.start('web', die).join()
+    dead = Health(False, 'threads', "the web thread died: SystemExit('injected')")
+    health.set_active(False)
+    assert health.check() == health.check_life() == health.check_readiness() == dead
+
+
+def test_a_new_publisher_from_which_nothing_comes_needs_the_remedy(health, clock):
+    health.set_watching(True)
+    for _ in range(20):
+        health.on_image()
+    clock.now += 10
+    # The one there was has stopped: its images did get through.
+    assert 'FASTDDS' not in health.check().message
+    # One that is killed is still listed for a while.
+    health.set_publishers('/camera/image', 2)
+    clock.now += 2.9
+    assert 'FASTDDS' not in health.check().message
+    health.on_image()       # by luck
+    clock.now += 2.1
+    assert health.check().code == 'stale'
+    assert 'FASTDDS_DEFAULT_PROFILES_FILE' in health.check().message
+
+
+def test_what_was_dropped_before_the_last_image_explains_nothing(health, clock):
+    health.set_watching(True)
+    health.on_dropped('short_data')
+    health.on_image()
+    clock.now += 5
+    assert 'short_data' not in health.check().message
+    health.on_dropped('short_step')
+    assert '1 short_step' in health.check().message
+    assert health.dropped == {'short_data': 1, 'short_step': 1}
+
+
+def test_the_age_is_that_of_the_last_image(health, clock):
+    assert health.age is None
+    health.set_watching(True)
+    health.on_image()
+    clock.now += 1.5
+    assert health.age == 1.5

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import os
 import threading
 
+from processes import wait_until
 import pytest
 
 from camws_bridge.websockets.lanes import Lane, usable_cores
@@ -78,3 +79,20 @@ def test_the_cores_are_those_this_process_may_use():
     finally:
         os.sched_setaffinity(0, allowed)
     assert usable_cores() == len(allowed)
+
+
+@pytest.mark.parametrize('error', [ValueError, SystemExit])
+def test_work_that_raises_all_the_same_does_not_end_the_lane(pool, error):
+    # Inject a fault by work that raises once, what the pool would keep to itself.
+    worked, failures = threading.Event(), [error('injected')]
+
+    def work(_):
+        if failures:
+            raise failures.pop()
+        worked.set()
+
+    lane = Lane(pool, work, lambda: None)
+    lane.put('a')
+    wait_until(lambda: not failures, 10, 'it raised')
+    lane.put('a')
+    assert worked.wait(10)

@@ -100,7 +100,8 @@ def test_all_messages_of_an_image_have_its_seq_and_pictures_with_poses_come_last
     for watcher in watchers.values():
         message = watcher.wait_for(1)[0]
         assert (message.seq, message.stamp) == (frame.seq, frame.stamp)
-    made = [stage for stage in order if stage not in ('arrival', 'processing', 'color')]
+    made = [stage for stage in order if stage not in (
+        'arrival', 'processing', 'color', 'hand_over', 'deliver')]
     assert made[:2] == ['poses', 'transforms_board']
     assert set(made[2:]) == {'aruco_debug', 'board_mask'}
 
@@ -325,6 +326,60 @@ def test_the_variants_of_a_stream_are_bounded(bridge):
     assert not bridge.streaming.has_room_for(Variant('color', 1000))
     assert bridge.streaming.has_room_for(Variant('color', 5))
     assert bridge.streaming.has_room_for(Variant('depth', 1000))
+
+
+def test_a_loop_that_cannot_be_woken_once_is_woken_the_next_time(bridge):
+    # Inject a fault by a hand-over that raises: what it left must not count as being on its way.
+    watcher = watch(bridge, Variant('color'))
+    bridge.publish()
+    watcher.wait_for(1)
+    call_in_loop = bridge.streaming._call_in_loop
+    failures = [ZeroDivisionError('injected')]
+
+    def fail_once(call):
+        if failures:
+            raise failures.pop()
+        call_in_loop(call)
+
+    bridge.streaming._call_in_loop = fail_once
+    bridge.publish()
+    wait_until(lambda: bridge.count('camws_processing_errors_total', stream='hand_over') == 1,
+               10, 'counted')
+    frame = bridge.publish()
+    wait_until(lambda: watcher.received[-1].seq == frame.seq, 10, 'the next image')
+
+
+def test_a_message_that_cannot_be_delivered_costs_the_others_nothing(bridge):
+    # Inject a fault by a store that raises for one stream.
+    color, markers = (watch(bridge, Variant(stream)) for stream in ('color', 'markers'))
+    keep = bridge.streaming._newest.keep
+
+    def fail_for_color(message):
+        if message.variant.stream_id == 'color':
+            raise ZeroDivisionError('injected')
+        keep(message)
+
+    bridge.streaming._newest.keep = fail_for_color
+    bridge.publish()
+    markers.wait_for(1)
+    wait_until(lambda: bridge.count('camws_processing_errors_total', stream='deliver') == 1, 10,
+               'counted')
+    bridge.streaming._newest.keep = keep
+    bridge.publish()
+    color.wait_for(1)
+
+
+def test_markers_are_counted_once_for_each_image(bridge):
+    for stream in ('markers', 'aruco_debug'):
+        watch(bridge, Variant(stream))
+    watcher = watch(bridge, Variant('transforms_camera'))
+    bridge.publish()
+    watcher.wait_for(1)
+    wait_until(lambda: bridge.count('camws_markers_detected_total') > 4, 10, 'counted')
+    count = bridge.count('camws_markers_detected_total')
+    bridge.publish()
+    watcher.wait_for(2)
+    wait_until(lambda: bridge.count('camws_markers_detected_total') == 2 * count, 10, 'counted')
 
 
 # -- poses that wait for the depth of their image ----------------------------------------------

@@ -1,4 +1,4 @@
-"""``/api/v1/streams``, ``/healthz`` and ``/metrics``."""
+"""``/api/v1/streams``, ``/healthz``, ``/livez``, ``/readyz`` and ``/metrics``."""
 from __future__ import annotations
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from camws_bridge.api.access import METRICS
 from camws_bridge.api.bridge import Bridge, Route
 from camws_bridge.api.handlers import ApiHandler
+from camws_bridge.services.health_service import Health
 
 
 class StreamsHandler(ApiHandler):
@@ -22,13 +23,16 @@ class StreamsHandler(ApiHandler):
 
 
 class HealthHandler(ApiHandler):
-    """The state of the image source; probes need no token, but learn no details without it."""
+    """The state of the bridge; probes need no token, but learn no details without it."""
 
     is_open = True
 
     def get(self) -> None:
-        """Answer 200 while they do (or nobody wants any), 503 with the reason otherwise."""
-        health = self.bridge.health.check()
+        """Answer 200 while images arrive (or nobody wants any), 503 with the reason otherwise."""
+        self.answer(self.bridge.health.check())
+
+    def answer(self, health: Health) -> None:
+        """Answer 200 when it is well, 503 with the reason otherwise."""
         if self.grant is None:
             self.set_status(200 if health.is_ok else 503)
             self.write_json({'status': 'ok' if health.is_ok else 'error'})
@@ -39,6 +43,22 @@ class HealthHandler(ApiHandler):
                              'error': {'code': health.code, 'message': health.message}})
             return
         self.write_json({'status': 'ok', 'code': health.code, 'message': health.message})
+
+
+class LivenessHandler(HealthHandler):
+    """Whether the process works; one that does not shall be restarted."""
+
+    def get(self) -> None:
+        """Answer 200 while all threads turn, whatever the camera does."""
+        self.answer(self.bridge.health.check_life())
+
+
+class ReadinessHandler(HealthHandler):
+    """Whether clients are served."""
+
+    def get(self) -> None:
+        """Answer 200 while the node is active, whatever the camera does."""
+        self.answer(self.bridge.health.check_readiness())
 
 
 class MetricsHandler(ApiHandler):
@@ -57,5 +77,7 @@ def routes(bridge: Bridge) -> list[Route]:
     return [
         (r'/api/v1/streams', StreamsHandler, services),
         (r'/healthz', HealthHandler, services),
+        (r'/livez', LivenessHandler, services),
+        (r'/readyz', ReadinessHandler, services),
         (r'/metrics', MetricsHandler, services),
     ]

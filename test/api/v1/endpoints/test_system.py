@@ -71,3 +71,18 @@ def test_metrics_say_what_happened(bridge):
     text = body.decode()
     assert 'camws_messages_produced_total{stream="color"} 1.0' in text
     assert 'camws_stage_seconds_count{stage="color"} 1.0' in text
+
+
+def test_life_and_readiness_do_not_depend_on_the_camera(bridge):
+    def ask(path):
+        status, _, body = http_get(f'{bridge.http}/{path}')
+        return status, json.loads(body)['code']
+
+    assert (ask('livez'), ask('readyz'), ask('healthz')) == (
+        (200, 'ok'), (200, 'ok'), (503, 'starting'))
+    bridge.health.set_active(False)
+    assert (ask('livez'), ask('readyz'), ask('healthz')) == (
+        (200, 'ok'), (503, 'inactive'), (200, 'inactive'))
+    streams = catalogue(bridge)
+    assert not any(stream['available'] for stream in streams.values())
+    assert 'deactivated' in streams['markers']['reason']
