@@ -117,8 +117,8 @@ class Soak:
             if time.monotonic() > deadline:
                 raise ChildError('no image comes to a client within 60 s')
             time.sleep(0.5)
-        time.sleep(3.0)
         self._report(watchers)
+        time.sleep(3.0)
 
     def _report(self, watchers: Child) -> dict[str, Any]:
         watchers.say('report')
