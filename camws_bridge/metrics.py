@@ -5,11 +5,12 @@ Names follow Prometheus' conventions; prometheus_client's objects are safe on ev
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _SECONDS = (.0005, .001, .002, .004, .008, .016, .033, .066, .133, .266, .533, 1.0, 2.0)
@@ -48,6 +49,57 @@ class _Tallies(Collector):
             yield family
 
 
+@dataclass(frozen=True, slots=True)
+class ClientFigures:
+    """
+    How one client is served.
+
+    ``client`` is its address and port, ``name`` that of its token. ``age`` of what it was sent
+    last: now minus the image's stamp (s). ``unacknowledged``: by how many images what it has
+    acknowledged is behind what it was sent. None: nothing was sent, or it never acknowledges.
+    """
+
+    stream: str
+    client: str
+    name: str
+    sent: int
+    replaced: int
+    age: float | None
+    unacknowledged: int | None
+
+
+class _Clients(Collector):
+    """Shows the figures of clients as they are when they are asked for."""
+
+    _LABELS = ('stream', 'client', 'name')
+
+    def __init__(self) -> None:
+        self.find: Callable[[], Sequence[ClientFigures]] = list
+
+    def collect(self) -> Iterable[Metric]:
+        sent = CounterMetricFamily(
+            'camws_client_messages_sent', 'Messages handed to the socket of one client',
+            labels=self._LABELS)
+        replaced = CounterMetricFamily(
+            'camws_client_messages_replaced', 'Messages of one client replaced by a newer one '
+            'before they were sent', labels=self._LABELS)
+        age = GaugeMetricFamily(
+            'camws_client_age_seconds', 'Age of what one client was sent last (now minus the '
+            "image's stamp)", labels=self._LABELS)
+        behind = GaugeMetricFamily(
+            'camws_client_unacknowledged_images', 'By how many images what one client has '
+            'acknowledged is behind what it was sent', labels=self._LABELS)
+        for found in self.find():
+            labels = (found.stream, found.client, found.name)
+            sent.add_metric(labels, found.sent)
+            replaced.add_metric(labels, found.replaced)
+            if found.age is not None:
+                age.add_metric(labels, found.age)
+            if found.unacknowledged is not None:
+                behind.add_metric(labels, found.unacknowledged)
+        return sent, replaced, age, behind
+
+
 class Metrics:
     """Every metric of one bridge; each instance has its own registry."""
 
@@ -75,6 +127,8 @@ class Metrics:
             'camws_messages_produced', 'Messages made', ['stream'], registry=registry)
         self._tallies = _Tallies()
         registry.register(self._tallies)
+        self._clients = _Clients()
+        registry.register(self._clients)
         self.messages_replaced = Counter(
             'camws_messages_replaced', 'Messages replaced by a newer one before they were sent, '
             'by where they waited', ['stream', 'hop'], registry=registry)
@@ -111,6 +165,10 @@ class Metrics:
     def tally(self, stream_id: str) -> StreamTally:
         """Return what the clients of a stream were sent (loop's thread)."""
         return self._tallies.streams.setdefault(stream_id, StreamTally())
+
+    def watch_clients(self, find: Callable[[], Sequence[ClientFigures]]) -> None:
+        """Show the figures of these clients whenever the metrics are read."""
+        self._clients.find = find
 
     def watch_threads(self, names: Iterable[str], is_alive: Callable[[str], bool]) -> None:
         """Show whether threads run whenever the metrics are read."""

@@ -328,6 +328,9 @@ class LimitSettings:
     messages_per_second: float = parameter(
         200.0, 'Messages and pings a second of one WebSocket client, in bursts of up to two '
         "seconds' worth.", least=1.0, most=100000.0, live=True)
+    clients_in_metrics: int = parameter(
+        50, 'Of how many WebSocket and MJPEG clients /metrics tells figures of their own: those '
+        'that have been there for longest.', least=0, most=10000, live=True)
     wrong_tokens_per_minute: float = parameter(
         10.0, 'Wrong tokens a minute of one address before they are answered with 429.',
         least=1.0, most=100000.0, live=True)

@@ -1,6 +1,6 @@
 from prometheus_client import generate_latest
 
-from camws_bridge.metrics import Metrics, total
+from camws_bridge.metrics import ClientFigures, Metrics, total
 
 
 def test_a_total_is_that_of_all_labels():
@@ -27,3 +27,21 @@ def test_every_bridge_has_metrics_of_its_own_and_those_of_the_process():
     assert second.registry.get_sample_value('camws_images_received_total') == 0
     text = generate_latest(second.registry).decode()
     assert 'process_open_fds' in text and 'process_resident_memory_bytes' in text
+
+
+def test_clients_are_shown_as_they_are_when_asked():
+    metrics = Metrics()
+    found = [ClientFigures('color', '192.0.2.1:5', 'pad', 7, 2, 0.5, 3),
+             ClientFigures('color', '192.0.2.1:6', '', 0, 0, None, None)]
+    metrics.watch_clients(lambda: found)
+
+    def value(name, client):
+        return metrics.registry.get_sample_value(f'camws_client_{name}', {
+            'stream': 'color', 'client': client, 'name': 'pad' if client[-1] == '5' else ''})
+
+    names = ('messages_sent_total', 'messages_replaced_total', 'age_seconds',
+             'unacknowledged_images')
+    assert [value(name, '192.0.2.1:5') for name in names] == [7, 2, 0.5, 3]
+    assert [value(name, '192.0.2.1:6') for name in names] == [0, 0, None, None]
+    found.clear()
+    assert value('messages_sent_total', '192.0.2.1:5') is None

@@ -65,6 +65,14 @@ class BaseHandler(RequestHandler):
         if bridge is not None:
             self._set_origin_headers(bridge)
 
+    def peer(self) -> tuple[str, str]:
+        """Return address and port of the client, and the name of its token."""
+        address, context = str(self.request.remote_ip), getattr(
+            self.request.connection, 'context', None)
+        port = getattr(context, 'address', (address, 0))[1]
+        host = f'[{address}]' if ':' in address else address
+        return f'{host}:{port}', self.grant.name if self.grant else ''
+
     def admit(self) -> None:
         """Find out who asks, and refuse who may not come in; ``grant`` is None without a token."""
         self.request.remote_ip = self.bridge.access.address_of(self.request)

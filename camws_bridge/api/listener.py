@@ -196,7 +196,7 @@ class Listener:
                 continue        # that one is gone already
             self._is_exhausted = False
             try:
-                self._take(connection, str(address[0]))
+                self._take(connection, str(address[0]), address[1])
             except OSError as error:
                 log.debug('a connection was lost: %s', error)
                 connection.close()
@@ -211,7 +211,7 @@ class Listener:
         self._is_exhausted = True
         self._pause = self._loop.call_later(_PAUSE, self.start)
 
-    def _take(self, connection: socket.socket, address: str) -> None:
+    def _take(self, connection: socket.socket, address: str, port: int) -> None:
         refusal = self._limits.connect(address)
         connection.setblocking(False)
         if refusal is not None:
@@ -226,7 +226,7 @@ class Listener:
         timer = self._loop.call_later(settings.limits.handshake_timeout, stream.refuse, LATE)
         stream.begin(timer, lambda _: self._limits.disconnect(address), self._limits.count,
                      self._linger if self._tls is None else None)
-        self._server.handle_stream(stream, (address, 0))
+        self._server.handle_stream(stream, (address, port))
 
     def _open(self, connection: socket.socket) -> ClientStream:
         _end_if_nothing_is_taken(connection, self._settings().client_timeout)

@@ -116,6 +116,8 @@ class Server:
             raise
         self.port = sockets[0].getsockname()[1]
         self._bridge = bridge
+        bridge.metrics.watch_clients(lambda: bridge.connections.figures(
+            bridge.settings().limits.clients_in_metrics, bridge.clock()))
         self._tls_files = WatchedFiles([settings.tls.certfile, settings.tls.keyfile])
         self._thread = self._threads.start(WEB, lambda: self._run(sockets))
 

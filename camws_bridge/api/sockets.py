@@ -50,7 +50,10 @@ class FrameWriter:
         Take over a stream's writing; ``unsent`` as in ``keep_fresh``.
 
         ``on_drained`` is called when the rest of a frame is gone that ``write`` left behind.
+        Raises StreamClosedError or OSError when the connection is gone already.
         """
+        if stream.closed():
+            raise StreamClosedError()
         self._stream, self._on_drained = stream, on_drained
         self._send = stream.socket.send
         # TLS makes its own records: they go through the stream.

@@ -1,17 +1,24 @@
 """Who is connected to what, and the one place where messages fan out."""
 from __future__ import annotations
 
+import heapq
 import logging
 from typing import Protocol
 
-from camws_bridge.metrics import Metrics
+from camws_bridge.metrics import ClientFigures, Metrics
 from camws_bridge.models import Message, Variant
 
 log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
-    """One subscriber. ``offer`` never waits; it raises when the client is dead."""
+    """
+    One subscriber. ``offer`` never waits; it raises when the client is dead.
+
+    ``since``: when it came (seconds, monotonic clock).
+    """
+
+    since: float
 
     def offer(self, message: Message) -> None:
         """Take the newest message, replacing what was not yet sent."""
@@ -21,6 +28,9 @@ class Client(Protocol):
 
     def check(self, now: float) -> None:
         """Look after the connection: called regularly (seconds, monotonic clock)."""
+
+    def figures(self, now: float) -> ClientFigures:
+        """Return how the client is served (seconds, clock of the stamps)."""
 
     def close(self, code: int, reason: str) -> None:
         """Say goodbye with a WebSocket close code; what cannot say it just closes."""
@@ -86,6 +96,15 @@ class ConnectionManager:
     def clients(self) -> list[Client]:
         """Return every client."""
         return [client for clients in self._subscribers.values() for client in clients]
+
+    def figures(self, most: int, now: float) -> list[ClientFigures]:
+        """
+        Return how clients are served: of those that have been there for longest, so many.
+
+        ``now`` is in seconds on the clock of the stamps.
+        """
+        chosen = heapq.nsmallest(most, self.clients(), key=lambda client: client.since)
+        return [client.figures(now) for client in chosen]
 
     def _broadcast(self, stream: Variant, message: Message) -> None:
         for client in self._subscribers.get(stream, frozenset()):

@@ -11,7 +11,7 @@ import time
 from typing import Protocol
 
 from camws_bridge.latest_slot import LatestSlot
-from camws_bridge.metrics import Metrics
+from camws_bridge.metrics import ClientFigures, Metrics
 from camws_bridge.models import Message, Stamp
 from camws_bridge.websockets.options import ClientOptions, MAX_WINDOW
 
@@ -21,6 +21,9 @@ _EARLY = 0.1
 
 class Transport(Protocol):
     """The socket of a client, as it is needed here."""
+
+    def peer(self) -> tuple[str, str]:
+        """Return whose it is: address and port, and the name of the token."""
 
     def send_message(self, message: Message) -> bool:
         """
@@ -54,7 +57,7 @@ class StreamClient:
                  clock: Callable[[], float] = time.monotonic) -> None:
         """``on_ready`` is called when a busy client is free again; ``clock`` gives seconds."""
         self.options = options
-        self.last_alive = clock()
+        self.since = self.last_alive = clock()
         self.sent = self.replaced = 0
         self.last_stamp: Stamp | None = None
         self._on_ready = on_ready
@@ -66,7 +69,8 @@ class StreamClient:
         # Bounded for those that never acknowledge; nobody's window is wider.
         self._unacknowledged: deque[int] = deque(maxlen=MAX_WINDOW)
         self._next_due = 0.0
-        self._last_seq = -1
+        self._last_seq = self._sent_seq = self._acknowledged_seq = -1
+        self._stream_id, self._peer = stream_id, transport.peer()
         self._busy_since: float | None = None
         self._busy_seconds = 0.0
         self._tally = metrics.tally(stream_id)
@@ -89,6 +93,14 @@ class StreamClient:
         """Return for how long in all the client could not be sent anything (seconds)."""
         return self._busy_seconds + (0.0 if self._busy_since is None else now - self._busy_since)
 
+    def figures(self, now: float) -> ClientFigures:
+        """Return how the client is served (``now``: seconds on the clock of the stamps)."""
+        stamp = self.last_stamp
+        return ClientFigures(
+            self._stream_id, *self._peer, self.sent, self.replaced,
+            None if stamp is None else now - stamp.sec - stamp.nanosec * 1e-9,
+            self._sent_seq - self._acknowledged_seq if self._acknowledged_seq >= 0 else None)
+
     def offer(self, message: Message) -> None:
         """Take the newest message: sent now, or kept in place of an older one."""
         # Once for every client and message: what most clients do not need costs them no call.
@@ -107,6 +119,7 @@ class StreamClient:
     def acknowledge(self, seq: int) -> None:
         """Note that the client has shown message ``seq`` (and all before it)."""
         self._paced_by_acks = True
+        self._acknowledged_seq = max(self._acknowledged_seq, min(seq, self._sent_seq))
         while self._unacknowledged and self._unacknowledged[0] <= seq:
             self._unacknowledged.popleft()
         self._go_on()
@@ -175,6 +188,7 @@ class StreamClient:
         self._sending = not self._transport.send_message(message)
         self.sent += 1
         self.last_stamp = message.stamp
+        self._sent_seq = message.seq
         self._tally.messages += 1
         self._tally.bytes += len(message.frame)
         if (self._sending or self._paced_by_acks) and self._busy_since is None and self._is_busy():

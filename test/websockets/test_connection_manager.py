@@ -100,3 +100,12 @@ def test_wanted_are_the_variants_with_a_client_that_is_due():
     assert manager.wanted(now=0.0) == [SMALL]
     assert set(manager.variants) == {COLOR, SMALL}
     assert manager.count('color') == 3
+
+
+def test_figures_are_of_those_that_have_been_there_for_longest():
+    manager, clients = ConnectionManager(Metrics()), [FakeClient() for _ in range(5)]
+    for since, client in zip((3.0, 1.0, 5.0, 2.0, 4.0), clients):
+        client.since, client.figures = since, lambda now, since=since: (since, now)
+        manager.connect(COLOR if since > 2 else SMALL, client)
+    assert manager.figures(3, 9.0) == [(1.0, 9.0), (2.0, 9.0), (3.0, 9.0)]
+    assert manager.figures(0, 9.0) == []

@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-from camws_bridge.metrics import Metrics
+from camws_bridge.metrics import ClientFigures, Metrics
 from camws_bridge.models import Message, Stamp, Variant
 from camws_bridge.websockets.options import ClientOptions
 from camws_bridge.websockets.stream_client import StreamClient
@@ -12,6 +12,9 @@ class FakeTransport:
     def __init__(self) -> None:
         self.is_slow = False
         self.sent: list[int] = []
+
+    def peer(self) -> tuple[str, str]:
+        return '192.0.2.1:5000', 'pad'
 
     def send_message(self, message: Message) -> bool:
         self.sent.append(message.seq)
@@ -219,3 +222,19 @@ def test_taking_bytes_and_messages_are_signs_of_life():
     assert it.client.last_alive == 100.0
     it.client.on_drained()
     assert it.client.last_alive == 200.0
+
+
+def test_its_figures_say_how_it_is_served():
+    it = Setup(window=1)
+    assert it.client.figures(50.0) == ClientFigures(
+        'color', '192.0.2.1:5000', 'pad', 0, 0, None, None)
+    it.offer(1)
+    assert it.client.figures(3.5) == ClientFigures(
+        'color', '192.0.2.1:5000', 'pad', 1, 0, 2.5, None)
+    it.client.acknowledge(1)
+    for seq in (2, 3, 4):
+        it.offer(seq)
+    # What it claims to have shown and was never sent does not count.
+    it.client.acknowledge(10 ** 20)
+    assert it.client.figures(4.0) == ClientFigures(
+        'color', '192.0.2.1:5000', 'pad', 3, 1, 0.0, 2)

@@ -10,6 +10,7 @@ import pytest
 from web_bridge import WebBridge
 
 from camws_bridge.events import OVERLAY_DRAWN, TRANSFORMS_COMPUTED
+from camws_bridge.metrics import ClientFigures
 from camws_bridge.models import Message, Variant
 from camws_bridge.websockets.streaming_service import OVERLAY, POSES
 from camws_bridge.websockets.variants import MAX_VARIANTS
@@ -21,6 +22,7 @@ class Watcher:
     def __init__(self) -> None:
         self.received: list[Message] = []
         self.got = threading.Condition()
+        self.since = 0.0
 
     def offer(self, message: Message) -> None:
         with self.got:
@@ -34,6 +36,9 @@ class Watcher:
 
     def is_due(self, now: float) -> bool:
         return True
+
+    def figures(self, now: float) -> ClientFigures:
+        return ClientFigures('color', 'watcher', '', len(self.received), 0, None, None)
 
     def check(self, now: float) -> None:
         pass

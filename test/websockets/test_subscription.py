@@ -17,6 +17,9 @@ class StalledTransport:
     def __init__(self) -> None:
         self.sent: list[Message] = []
 
+    def peer(self) -> tuple[str, str]:
+        return '192.0.2.1:5000', 'pad'
+
     def send_message(self, message: Message) -> bool:
         self.sent.append(message)
         return False

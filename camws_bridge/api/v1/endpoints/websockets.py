@@ -108,16 +108,19 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         except TooManyVariantsError as error:
             self.refuse(TOO_MANY, str(error))
             return
-        assert self.ws_connection is not None and self.ws_connection.stream is not None
-        self._writer = FrameWriter(self.ws_connection.stream, bridge.settings().unsent_bytes,
-                                   self._on_drained)
-        if self._is_framed:
-            self._send_json(self._server_info(stream_id))
         log.info('%s watches %s', self._who, stream_id)
         try:
-            self.subscription.open()
+            self._begin(self.subscription)
         except (WebSocketClosedError, OSError) as error:
             self._lose(error)
+
+    def _begin(self, subscription: Subscription) -> None:
+        assert self.ws_connection is not None and self.ws_connection.stream is not None
+        self._writer = FrameWriter(
+            self.ws_connection.stream, self.bridge.settings().unsent_bytes, self._on_drained)
+        if self._is_framed:
+            self._send_json(self._server_info(subscription.stream_id))
+        subscription.open()
 
     async def on_message(self, message: str | bytes) -> None:
         """

@@ -1,10 +1,12 @@
 """Catalogue, health and metrics."""
 import json
+import re
 
 import numpy as np
-from processes import http_get
+from processes import http_get, wait_until
 import pytest
 from web_bridge import DEMO_BOARD, running_bridge
+from websockets.sync.client import connect
 
 STREAMS = {
     'color': 'image/jpeg', 'rectified': 'image/jpeg', 'aruco_debug': 'image/jpeg',
@@ -86,3 +88,30 @@ def test_life_and_readiness_do_not_depend_on_the_camera(bridge):
     streams = catalogue(bridge)
     assert not any(stream['available'] for stream in streams.values())
     assert 'deactivated' in streams['markers']['reason']
+
+
+def test_metrics_tell_how_each_of_some_clients_is_served():
+    def clients():
+        text = http_get(bridge.http + '/metrics')[2].decode()
+        return {name: (client, float(value)) for name, client, value in re.findall(
+            r'^(camws_client_\w+)\{client="([^"]+)",name="",stream="markers"\} (\S+)$', text,
+            re.MULTILINE)}
+
+    with running_bridge(limits__clients_in_metrics=1) as bridge:
+        with connect(bridge.ws + '/ws/markers', subprotocols=['camws.v1']) as first:
+            frame = bridge.publish()
+            while json.loads(first.recv(timeout=10)).get('seq') != frame.seq:
+                pass
+            first.send(json.dumps({'op': 'ack', 'seq': frame.seq}))
+            first.send('{"op":"time","t0":1}')
+            first.recv(timeout=10)
+            with connect(bridge.ws + '/ws/markers') as second:
+                second.ping().wait(10)
+                found = clients()
+            host, port = first.local_address[:2]
+            assert {client for client, _ in found.values()} == {f'{host}:{port}'}
+            assert found['camws_client_messages_sent_total'][1] == 1
+            assert found['camws_client_unacknowledged_images'][1] == 0
+            # The stamps of the test are of 1970.
+            assert found['camws_client_age_seconds'][1] > 1e9
+        wait_until(lambda: not clients(), 10, 'it is gone, and what was said of it')

@@ -1,6 +1,7 @@
 """``/ws/{stream_id}`` over real sockets, by the wire contract."""
 from contextlib import contextmanager, ExitStack
 import json
+import logging
 import socket
 import struct
 import threading
@@ -498,3 +499,21 @@ def noise(size=1):
     """Return a picture of 320x240 times ``size`` that hardly compresses."""
     import numpy as np
     return np.random.default_rng(1).integers(0, 255, (240 * size, 320 * size, 3), np.uint8)
+
+
+def test_a_client_that_resets_the_connection_as_it_opens_is_no_error(bridge, caplog):
+    go_on = threading.Event()
+    # Hold the loop: the reset is there before the first picture is sent.
+    bridge.server.loop.call_soon_threadsafe(lambda: go_on.wait(10))
+    bridge.publish()
+    removed = bridge.count('camws_clients_removed_total', reason='send_failed')
+    with socket.create_connection(('127.0.0.1', bridge.server.port), timeout=10) as client:
+        client.sendall(b'GET /ws/color HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n'
+                       b'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
+                       b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n')
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    go_on.set()
+    wait_until(lambda: bridge.count('camws_clients_removed_total', reason='send_failed')
+               == removed + 1, 10, 'it is removed')
+    assert bridge.connections.total == 0
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
