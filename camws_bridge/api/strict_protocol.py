@@ -9,8 +9,9 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
 PROTOCOL_ERROR, NO_TEXT, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
-# Frames of one message; they could be empty, and no other limit would see them.
-MOST_FRAGMENTS = 1000
+# Frames of one message: so many, or as many as a message of the greatest length has with so many
+# bytes in each. They could be empty, and no other limit would see them.
+MOST_FRAGMENTS, _LEAST_BYTES = 1000, 16
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _OPCODES = {_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG}
@@ -36,6 +37,7 @@ class StrictProtocol(WebSocketProtocol13):
         self._count = count
         self._is_at_start = False
         self._fragments = 0
+        self._most_fragments = max(MOST_FRAGMENTS, params.max_message_size // _LEAST_BYTES)
 
     async def _receive_frame(self) -> None:
         self._is_at_start = True
@@ -65,8 +67,8 @@ class StrictProtocol(WebSocketProtocol13):
             self._refuse(PROTOCOL_ERROR, 'a message must end before another begins' if goes_on
                          else 'there is no message to continue')
         self._fragments = self._fragments + 1 if goes_on else 0
-        if self._fragments > MOST_FRAGMENTS:
-            self._refuse(POLICY, f'a message has at most {MOST_FRAGMENTS} fragments')
+        if self._fragments > self._most_fragments:
+            self._refuse(POLICY, f'a message has at most {self._most_fragments} fragments')
 
     def _handle_message(self, opcode: int, data: bytes) -> Any:
         try:
