@@ -2,6 +2,7 @@
 from pathlib import Path
 import re
 
+from camws_bridge.api.strict_protocol import REASONS
 from camws_bridge.commands.table import COMMANDS
 from camws_bridge.settings import PARAMETERS
 from camws_bridge.tokens import UNGUESSABLE
@@ -26,6 +27,7 @@ def test_every_reason_of_a_refusal_is_in_the_table():
     reasons = set(re.findall(r"(?:count|_on_refused)\('(\w+)'", code))
     reasons |= {reason for pair in re.findall(r"count\('(\w+)' if .* else '(\w+)'\)", code)
                 for reason in pair}
+    reasons |= set(REASONS.values())
     for name in ('limits', 'refusals'):
         text = (ROOT / f'camws_bridge/api/{name}.py').read_text()
         reasons |= set(re.findall(r"Refusal\(\d+, '(\w+)'", text)) - {'bad_request'}

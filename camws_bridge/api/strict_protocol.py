@@ -18,7 +18,7 @@ _OPCODES = {_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG}
 # RFC 6455 section 7.4 and the registry of IANA; 3000 to 4999 are for libraries and applications.
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015)}
 # What each is counted as.
-_REASONS = {PROTOCOL_ERROR: 'websocket_protocol', NO_TEXT: 'websocket_text',
+REASONS = {PROTOCOL_ERROR: 'websocket_protocol', NO_TEXT: 'websocket_text',
             POLICY: 'websocket_fragments', TOO_BIG: 'websocket_size'}
 
 
@@ -92,12 +92,12 @@ class StrictProtocol(WebSocketProtocol13):
     def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Close; tornado says here what is too big."""
         if code == TOO_BIG and not self.server_terminated:
-            self._count(_REASONS[TOO_BIG])
+            self._count(REASONS[TOO_BIG])
         super().close(code, reason)
 
     def _refuse(self, code: int, reason: str) -> None:
         """Say why and cut the connection: what else arrives has no meaning."""
         if not self.server_terminated:
-            self._count(_REASONS[code])
+            self._count(REASONS[code])
             self.close(code, reason)
         raise StreamClosedError()

@@ -12,6 +12,8 @@ from camws_bridge.vision.pixel_formats import ImageError
 
 JPEG = 'image/jpeg'
 PNG = 'image/png'
+# Twice those of an 8K image: a few bytes can claim to be gigabytes.
+_MOST_PIXELS = 1 << 26
 
 # Level 1 of zlib: masks and depth shrink nearly as well, in a fraction of the time.
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -57,6 +59,8 @@ def decode(data: bytes, gray: bool = False) -> Array:
     flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
     # The camera's calibration describes the sensor's rows and columns, whatever EXIF says.
     flag |= cv2.IMREAD_IGNORE_ORIENTATION
+    if data.startswith(_PNG_START) and not _is_whole_png(data):
+        raise ImageError('not_decoded', f'a PNG of {len(data)} bytes is not whole')
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error:       # no data at all, or a size beyond OpenCV's limits
@@ -67,11 +71,23 @@ def decode(data: bytes, gray: bool = False) -> Array:
 
 
 def inspect(data: bytes) -> tuple[str, int, int]:
-    """Return content type, width and height of a JPEG or PNG file without decoding it."""
+    """
+    Return content type, width and height of a JPEG or PNG file without decoding it.
+
+    Raises ImageError, also for a size that would take too much memory to decode.
+    """
+    content_type, width, height = _kind_and_size(data)
+    if width * height > _MOST_PIXELS:
+        raise ImageError('too_large', f'a compressed image of {width}x{height} pixels; at most '
+                         f'{_MOST_PIXELS} pixels are decoded')
+    return content_type, width, height
+
+
+def _kind_and_size(data: bytes) -> tuple[str, int, int]:
     try:
         if data.startswith(_JPEG_START) and data.rstrip(b'\0').endswith(_JPEG_END):
             return (JPEG, *_jpeg_size(data))
-        if data.startswith(_PNG_START) and len(data) >= 24:
+        if data.startswith(_PNG_START) and _is_whole_png(data):
             width = int.from_bytes(data[16:20], 'big')
             height = int.from_bytes(data[20:24], 'big')
             if width and height:
@@ -80,6 +96,21 @@ def inspect(data: bytes) -> tuple[str, int, int]:
         pass
     raise ImageError('not_an_image_file',
                      f'compressed data of {len(data)} bytes is neither a whole JPEG nor a PNG')
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """
+    Tell whether all chunks up to the end are there.
+
+    OpenCV takes memory for a chunk of the length it claims to have, up to 2 GB.
+    """
+    position = len(_PNG_START)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from('>I4s', data, position)
+        position += 12 + length
+        if kind == b'IEND':
+            return bool(position <= len(data))
+    return False
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -1,3 +1,6 @@
+import base64
+import resource
+import struct
 import zlib
 
 import builders  # noqa: F401  (the profile of hypothesis)
@@ -120,3 +123,33 @@ def test_a_bilevel_png_keeps_its_pixels_and_tells_its_scale():
     assert inspect(data) == (PNG, 41, 30)
     with pytest.raises(ImageError):
         encode_bilevel_png(np.zeros((4, 4, 2), np.uint8), 100)
+
+
+def test_a_png_that_claims_a_chunk_of_gigabytes_is_refused_without_taking_them():
+    # Found by fuzzing: OpenCV took 2 GB for these 74 bytes.
+    data = base64.b64decode('iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWgy1QAAPklEQVQoFWNkYmRgJg'
+                            'WwGBgYkHAWwcHTzDgAAAAASUVORK5CYII=')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for read in (inspect, decode):
+        with pytest.raises(ImageError):
+            read(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_png_that_was_cut_off_is_no_image():
+    whole = encode(np.zeros((8, 8, 3), np.uint8), PNG, 80)
+    assert inspect(whole)[0] == PNG
+    # What drivers append for alignment does no harm.
+    assert decode(whole + b'\0\0').shape == (8, 8, 3)
+    for length in range(8, len(whole)):
+        for read in (inspect, decode):
+            with pytest.raises(ImageError):
+                read(whole[:length])
+
+
+def test_a_file_that_claims_more_pixels_than_anybody_has_is_refused():
+    whole = encode(np.zeros((8, 8, 3), np.uint8), PNG, 80)
+    for width, height in ((32000, 32000), (65535, 1025)):
+        with pytest.raises(ImageError, match=f'{width}x{height}'):
+            inspect(whole[:16] + struct.pack('>II', width, height) + whole[24:])
+    assert inspect(whole[:16] + struct.pack('>II', 7680, 4320) + whole[24:]) == (PNG, 7680, 4320)
