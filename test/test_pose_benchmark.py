@@ -1,0 +1,173 @@
+"""The renderer behind benchmarks/pose and a tiny run of the benchmark itself."""
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+# The benchmarks are no package that is installed.
+sys.path.append(str(Path(__file__).parents[1]))
+
+from benchmarks.fiducials.conditions import CLEAN, CONDITIONS, develop
+from benchmarks.fiducials.renderer import (
+    BLACK, marker_print, marker_truth, Placed, render, sheet_print, View, WHITE)
+from benchmarks.fiducials.scenes import (
+    background, facing, four_marker_board, moving, random_board, random_markers)
+from camws_bridge.demo.scene import demo_camera_model
+from camws_bridge.vision.camera import undistort_points
+from camws_bridge.vision.geometry import transform_points
+
+_VIEW = View(demo_camera_model(640, 480))
+_DICTIONARY = 'DICT_5X5_100'
+_LENGTH = 0.05
+
+
+def marker_at(view, size, tilt, roll, pixel=(300.0, 250.0), about=0.7):
+    distance = view.camera.k[0, 0] * _LENGTH / size
+    pose = facing(view, np.array(pixel), distance, np.radians(tilt), about, roll)
+    return (Placed(marker_print(_DICTIONARY, 3, _LENGTH), pose),
+            marker_truth(view, 3, _LENGTH, pose))
+
+
+def gray_wall():
+    return np.full((480, 640), 0.4, np.float32)
+
+
+def edge_offsets(image, a, b):
+    """Where the light changes along 60 normals of the edge from a to b, relative to it (px)."""
+    along = (b - a) / np.linalg.norm(b - a)
+    normal = np.array([along[1], -along[0]])
+    t = np.linspace(-3.0, 3.0, 121)
+    feet = a + np.linspace(0.15, 0.85, 60)[:, None] * (b - a)
+    points = (feet[:, None] + t[:, None] * normal).astype(np.float32)
+    profiles = cv2.remap(image, points[..., 0], points[..., 1], cv2.INTER_LINEAR)
+    steps = np.diff(profiles, axis=1)
+    middles = (t[1:] + t[:-1]) / 2
+    return (steps * middles).sum(1) / steps.sum(1)
+
+
+@pytest.mark.parametrize('tilt, roll', [(0, 0.0), (0, 0.01), (30, 0.3), (60, 2.0)])
+def test_edges_stand_where_the_truth_says(tilt, roll):
+    # Without distortion: an edge between two true corners is then straight.
+    camera = demo_camera_model(640, 480)
+    camera.d[:] = 0.0
+    view = View(camera)
+    item, truth = marker_at(view, 190, tilt, roll)
+    image = render(view, gray_wall(), [item])
+    for a, b in zip(truth.corners, np.roll(truth.corners, -1, axis=0)):
+        offsets = edge_offsets(image, a, b)
+        # A pixel's area and the look-up between pixels are symmetric: no bias may be left.
+        assert abs(offsets.mean()) < 0.004
+        assert np.sqrt(np.mean(offsets ** 2)) < 0.05
+
+
+@pytest.mark.parametrize('row_skew', [0.0, 0.02])
+def test_a_pixel_is_the_mean_of_what_its_rays_meet(row_skew):
+    view = View(demo_camera_model(640, 480), row_skew)
+    item, _ = marker_at(view, 40, 50, 0.4, (560.0, 420.0))
+    image = render(view, gray_wall(), [item])
+    # The same by another way: a plain 32 x 32 grid of samples, each undistorted by itself.
+    rows, columns = np.mgrid[390:450, 530:590]
+    offsets = (np.arange(32) + 0.5) / 32 - 0.5
+    x = columns[..., None, None] + offsets[:, None]
+    y = rows[..., None, None] + offsets
+    x, y = np.broadcast_arrays(x - row_skew * (y - 240), y)
+    rays = undistort_points(view.camera, np.stack([x.ravel(), y.ravel()], axis=1))
+    pose = item.camera_from_print
+    met = np.column_stack([rays, np.ones(len(rays))]) @ np.linalg.inv(
+        np.column_stack([pose[:3, :2], pose[:3, 3]])).T
+    u, v = 7 * (met[:, 0] / met[:, 2] / _LENGTH + 0.5), 7 * (0.5 - met[:, 1] / met[:, 2] / _LENGTH)
+    inside = (u > -1) & (u < 8) & (v > -1) & (v < 8)
+    cells = np.pad(item.print.cells, 1, constant_values=WHITE)
+    light = np.where(inside, cells[np.clip(np.floor(v) + 1, 0, 8).astype(int),
+                                   np.clip(np.floor(u) + 1, 0, 8).astype(int)], 0.4)
+    expected = light.reshape(60, 60, -1).mean(-1)
+    assert np.ptp(expected) > 0.7
+    difference = image[390:450, 530:590] - expected
+    assert np.abs(difference).max() < 0.05 and np.sqrt(np.mean(difference ** 2)) < 0.006
+
+
+def test_more_samples_change_nothing_that_matters():
+    item, _ = marker_at(_VIEW, 120, 40, 0.8)
+    a, b = (render(_VIEW, gray_wall(), [item], samples) for samples in (64, 1024))
+    assert np.sqrt(np.mean((a - b)[a != 0.4] ** 2)) < 0.004
+
+
+def test_a_later_print_hides_an_earlier_one():
+    item, truth = marker_at(_VIEW, 100, 0, 0.0)
+    over = Placed(sheet_print(0.02, 0.02, 0.3), item.camera_from_print)
+    image = render(_VIEW, gray_wall(), [item, over])
+    x, y = np.rint(truth.corners.mean(0)).astype(int)
+    assert image[y, x] == np.float32(0.3)
+    inner = truth.corners[0] + 0.05 * (truth.corners[2] - truth.corners[0])
+    assert image[tuple(np.rint(inner).astype(int)[::-1])] == pytest.approx(BLACK)
+
+
+def test_a_print_behind_the_camera_is_refused():
+    item, _ = marker_at(_VIEW, 100, 0, 0.0)
+    pose = item.camera_from_print.copy()
+    pose[2, 3] = -0.5
+    with pytest.raises(ValueError, match='behind the camera'):
+        render(_VIEW, gray_wall(), [Placed(item.print, pose)])
+
+
+def test_scenes_are_the_same_for_the_same_seed_and_lie_in_the_picture():
+    first, again = (random_markers(_VIEW, np.random.default_rng(5), 4) for _ in range(2))
+    assert np.array_equal(first.picture(CLEAN, 1), again.picture(CLEAN, 1))
+    assert not np.array_equal(first.picture(CLEAN, 1), first.picture(CLEAN, 2))
+    for truth in first.markers:
+        assert np.all((truth.corners > 0) & (truth.corners < (639, 479)))
+
+
+def test_tilt_is_against_the_line_of_sight():
+    pose = facing(_VIEW, np.array([40.0, 60.0]), 0.7, np.radians(50), 1.1, 0.4)
+    sight = pose[:3, 3] / np.linalg.norm(pose[:3, 3])
+    assert np.degrees(np.arccos(-sight @ pose[:3, 2])) == pytest.approx(50)
+    assert pose[2, 3] == pytest.approx(0.7)
+    assert _VIEW.project(pose[None, :3, 3])[0] == pytest.approx([40, 60], abs=1e-6)
+
+
+def test_the_board_is_where_its_markers_are():
+    made = random_board(_VIEW, np.random.default_rng(2), four_marker_board(), 0.8)
+    for truth in made.scene.markers:
+        corners = transform_points(made.camera_from_board,
+                                   made.board.marker_corners(truth.marker_id))
+        assert truth.corners == pytest.approx(_VIEW.project(corners), abs=1e-9)
+
+
+@pytest.mark.parametrize('condition', CONDITIONS, ids=lambda condition: condition.name)
+def test_no_condition_moves_the_picture(condition):
+    # A disc of light: its centre of mass stays, whatever was done to the picture.
+    rows, columns = np.mgrid[:120, :160]
+    light = np.clip(20.5 - np.hypot(columns - 80.25, rows - 60.5), 0, 1).astype(np.float32)
+    seen = np.zeros(2)
+    for seed in range(24):
+        image = develop(light, condition, np.random.default_rng(seed)).astype(float)
+        image = np.maximum(image - 0.3 * image.max(), 0)
+        seen += np.array([(image * columns).sum(), (image * rows).sum()]) / image.sum() / 24
+    # Light that falls off to one side shifts the centre of mass, not the edges.
+    assert np.hypot(*(seen - (80.25, 60.5))) < (1.5 if condition.shadow < 1 else 0.4)
+
+
+def test_markers_move_leap_and_return():
+    frames = list(moving(_VIEW, np.random.default_rng(0), 60))
+    counts = [len(scene.markers) for scene in frames]
+    assert max(counts) == 4 and min(counts) < 4
+    centres = {}
+    steps = []
+    for scene in frames:
+        for truth in scene.markers:
+            centre = truth.corners.mean(0)
+            if truth.marker_id in centres:
+                steps.append(np.linalg.norm(centre - centres[truth.marker_id]))
+            centres[truth.marker_id] = centre
+    assert np.median(steps) < 12 and max(steps) > 60
+
+
+def test_an_empty_wall_has_texture():
+    wall = background(np.random.default_rng(0), 640, 480)
+    assert wall.shape == (480, 640) and wall.dtype == np.float32
+    assert 0 <= wall.min() and wall.max() <= 1 and wall.std() > 0.05
