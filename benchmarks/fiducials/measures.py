@@ -1,0 +1,321 @@
+"""The measures of the proof: each makes its pictures, asks every method and yields rows."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+import time
+import zlib
+
+import cv2
+import numpy as np
+
+from benchmarks.fiducials import scoring
+from benchmarks.fiducials.conditions import by_name, CLEAN, Condition, CONDITIONS, ORDINARY, PHONE
+from benchmarks.fiducials.methods import (
+    APRILTAG, APRILTAG_DICTIONARY, Method, Ours, OURS, PlainOpenCv, SUBPIX)
+from benchmarks.fiducials.renderer import View
+from benchmarks.fiducials.report import Row, Target, Values
+from benchmarks.fiducials.scenes import (
+    background, four_marker_board, moving, random_board, random_markers, Scene)
+from benchmarks.fiducials.scoring import Sample, sample_of
+from camws_bridge.demo.scene import demo_camera_model
+from camws_bridge.models import Array, CameraModel
+from camws_bridge.vision.geometry import difference
+
+Study = Mapping[str, Sequence[Sample]]
+_SIZES = ((640, 480), (1280, 720))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: pictures of each kind, sequences, frames of each sequence."""
+
+    pictures: int
+    hard: int
+    boards: int
+    empty: int
+    sequences: int
+    frames: int
+    repeats: int
+
+
+FULL = Plan(pictures=120, hard=200, boards=100, empty=600, sequences=6, frames=150, repeats=3)
+QUICK = Plan(pictures=10, hard=20, boards=12, empty=60, sequences=2, frames=60, repeats=2)
+
+
+@dataclass(eq=False)
+class Bench:
+    """What the measures share: the plan, the methods, and studies that more than one looks at."""
+
+    plan: Plan
+    make_methods: Callable[[], list[Method]]
+    _studies: dict[object, Study] = field(default_factory=dict)
+    _views: dict[tuple[int, int], View] = field(default_factory=dict)
+
+    def view(self, size: tuple[int, int] = _SIZES[0]) -> View:
+        """Return the camera of a size; its rays are computed once."""
+        return self._views.setdefault(size, View(demo_camera_model(*size)))
+
+    def singles(self, condition: Condition, size: tuple[int, int] = _SIZES[0]) -> Study:
+        """Return the study of single markers (20 to 200 px, up to 75 degrees)."""
+        def make() -> Study:
+            share = 1 if size == _SIZES[0] else 2
+            pictures = _singles(self.view(size), f'{condition.name} {size}', condition,
+                                self.plan.pictures // share)
+            return observe(self.make_methods(), pictures)
+        return self._once((condition.name, size), make)
+
+    def hard(self) -> Study:
+        """Return the study of small markers that are nearly frontal."""
+        def make() -> Study:
+            pictures = _singles(self.view(), 'hard', ORDINARY, self.plan.hard, (22.0, 80.0),
+                                (0.0, 35.0), 12)
+            return observe(self.make_methods(), pictures)
+        return self._once('hard', make)
+
+    def _once(self, key: object, make: Callable[[], Study]) -> Study:
+        if key not in self._studies:
+            self._studies[key] = make()
+        return self._studies[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A scene, how its picture is taken, and the calibration that is handed out with it."""
+
+    scene: Scene
+    condition: Condition
+    seed: int
+    camera: CameraModel
+
+    def picture(self, dictionary: str) -> Array:
+        """Return the picture (h x w, uint8), printed with the markers of a dictionary."""
+        return self.scene.picture(self.condition, self.seed, dictionary)
+
+
+def observe(methods: Sequence[Method], pictures: Iterable[Taken]) -> Study:
+    """Show every picture to every method; return the samples by the method's name."""
+    study: dict[str, list[Sample]] = {method.name: [] for method in methods}
+    for taken in pictures:
+        for dictionary, group in groupby(methods, lambda method: method.dictionary):
+            image = taken.picture(dictionary)
+            for method in group:
+                study[method.name] += _look(method, image, taken)
+    return study
+
+
+def _look(method: Method, image: Array, taken: Taken) -> Iterator[Sample]:
+    found = method.detect(image, taken.camera)
+    for truth in taken.scene.markers:
+        sample, best = sample_of(taken.camera, truth, found)
+        if best is not None:
+            sample = replace(sample, estimate=method.solve_marker(
+                taken.camera, best, truth.length))
+        yield sample
+
+
+def corners(bench: Bench) -> Iterator[Row]:
+    """Yield the error of corners in every condition."""
+    targets = {'clean': Target('<=', (0.03, 0.08)), 'ordinary': Target('<=', (0.05, 0.15))}
+    for condition in CONDITIONS:
+        sizes = _SIZES if condition.name in targets else _SIZES[:1]
+        for size in sizes:
+            study = bench.singles(condition, size)
+            yield _row('corners, px, median / p95', f'{condition.name}, {_name(size)}', study,
+                       scoring.corner_error, targets.get(condition.name), (3, 2))
+
+
+def same_tags(bench: Bench) -> Iterator[Row]:
+    """Yield the error of corners of tag36h11, which AprilTag and ours see in one picture."""
+    methods: list[Method] = [Ours(APRILTAG_DICTIONARY), PlainOpenCv(SUBPIX, APRILTAG_DICTIONARY)]
+    methods += [method for method in bench.make_methods() if method.name == APRILTAG]
+    pictures = _singles(bench.view(), f'ordinary {_SIZES[0]}', ORDINARY, bench.plan.pictures)
+    study = observe(methods, pictures)
+    yield _row('corners, px, median / p95', 'ordinary, all on tag36h11', study,
+               scoring.corner_error, None, (3, 2))
+
+
+def recall(bench: Bench) -> Iterator[Row]:
+    """Yield how many markers are found in every condition, small ones included."""
+    for condition in CONDITIONS:
+        study = bench.singles(condition)
+        yield _row('recall', condition.name, study, lambda samples: (scoring.recall(samples),),
+                   Target('>=', method='NONE'))
+    large = {name: [sample for sample in samples if sample.shortest >= 20]
+             for name, samples in bench.singles(CLEAN).items()}
+    yield _row('recall', 'clean, edges >= 20 px', large,
+               lambda samples: (scoring.recall(samples),), Target('>=', (0.995,)))
+
+
+def poses(bench: Bench) -> Iterator[Row]:
+    """Yield the errors of single markers' poses, flips, and whether ellipsoids hold."""
+    for condition in (CLEAN, ORDINARY):
+        yield _row('single marker, % / deg, median', condition.name, bench.singles(condition),
+                   scoring.pose_error,
+                   Target('<=', (0.04, 0.12)) if condition is ORDINARY else None)
+    yield _row('flips, % / of them silent', 'hard: 22-80 px, up to 35 deg', bench.hard(),
+               scoring.flips, Target('<=', (0.5, 0.5)), (2,))
+    cases = (('ordinary', bench.singles(ORDINARY)), ('hard', bench.hard()),
+             ('noise', bench.singles(by_name('noise'))), ('blur', bench.singles(by_name('blur'))))
+    for name, study in cases:
+        yield _row('inside 95 % ellipsoid, pose / place', name, {OURS: study[OURS]},
+                   scoring.inside_ellipsoid, Target('in', (92.0, 98.0)), (1,))
+
+
+def board(bench: Bench) -> Iterator[Row]:
+    """Yield the errors of a board of four markers, in mm and degrees."""
+    layout = four_marker_board()
+    for distance, target in ((1.0, Target('<=', (0.05, 0.01))), (0.6, None)):
+        methods = bench.make_methods()
+        errors: dict[str, list[tuple[float, float]]] = {method.name: [] for method in methods}
+        for index in range(bench.plan.boards):
+            seed = _seed(f'board {distance}', index)
+            made = random_board(bench.view(), np.random.default_rng(seed), layout, distance)
+            for method in methods:
+                image = made.scene.picture(ORDINARY, seed, method.dictionary)
+                camera = bench.view().camera
+                solved = method.solve_board(camera, method.detect(image, camera), layout)
+                if solved is not None:
+                    off, angle = difference(made.camera_from_board, solved.pose)
+                    errors[method.name].append((1000 * off, float(np.degrees(angle))))
+        values = {name: tuple(np.median(np.array(found), axis=0).tolist())
+                  for name, found in errors.items() if found}
+        yield Row('board of 4, mm / deg, median', f'ordinary, {distance:g} m', values, target,
+                  len(errors[OURS]))
+
+
+def robustness(bench: Bench) -> Iterator[Row]:
+    """Yield the error of corners where a method's assumptions are broken."""
+    for name, pictures in _broken(bench):
+        methods = [method for method in bench.make_methods() if method.name != APRILTAG]
+        study = observe(methods, pictures)
+        yield _row('corners, px, median / p95', name, study, scoring.corner_error,
+                   Target('<=', method=SUBPIX), (3, 2))
+
+
+def false_ids(bench: Bench) -> Iterator[Row]:
+    """Yield how many markers are found in pictures without any."""
+    view = bench.view()
+    methods = [method for method in bench.make_methods() if method.name != APRILTAG]
+    counts = dict.fromkeys((method.name for method in methods), 0)
+    for index in range(bench.plan.empty):
+        seed = _seed('empty', index)
+        wall = background(np.random.default_rng(seed), view.camera.width, view.camera.height)
+        image = Scene(view, wall, ()).picture(ORDINARY, seed)
+        for method in methods:
+            counts[method.name] += len(method.detect(image, view.camera))
+    yield Row('false ids', f'{bench.plan.empty} empty pictures',
+              {name: (float(count),) for name, count in counts.items()}, Target('<=', (0.0,)),
+              bench.plan.empty, digits=(0,))
+
+
+def times(bench: Bench) -> Iterator[Row]:
+    """Yield what a picture costs on one core, in ms; the least of several runs."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        for size in _SIZES:
+            images, truth = _sequence(bench, size)
+            yield from _detection_times(bench, size, images, len(truth))
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _detection_times(bench: Bench, size: tuple[int, int], images: Sequence[Array],
+                     markers: int) -> Iterator[Row]:
+    camera = bench.view(size).camera
+    values: dict[str, Values] = {}
+    for method in bench.make_methods():
+        if method.name in (OURS, 'NONE'):
+            detect = partial(method.detect, camera=camera)
+            spent = _least_times(detect, images, bench.plan.repeats)
+            values[method.name] = (float(np.median(spent)),)
+    yield Row('detection in a full picture, ms', _name(size), values,
+              Target('<=', (0.6 * values['NONE'][0],)), len(images), digits=(2,),
+              note=f'{values[OURS][0] / values["NONE"][0]:.0%} of OpenCV\'s')
+
+
+def _sequence(bench: Bench, size: tuple[int, int]) -> tuple[list[Array], list[int]]:
+    """Return pictures of four markers that move, and how many each shows."""
+    rng = np.random.default_rng(_seed(f'sequence {size}', 0))
+    scenes = list(moving(bench.view(size), rng, bench.plan.frames, 4, 60 * size[0] / 640,
+                         jumps=False))
+    images = [scene.picture(ORDINARY, index) for index, scene in enumerate(scenes)]
+    return images, [len(scene.markers) for scene in scenes]
+
+
+def _least_times(do: Callable[[Array], object], images: Sequence[Array], repeats: int
+                 ) -> list[float]:
+    """Return the least time (ms) each picture took in several runs through all of them."""
+    runs = []
+    for _ in range(repeats):
+        spent = []
+        for image in images:
+            begun = time.perf_counter()
+            do(image)
+            spent.append(1000 * (time.perf_counter() - begun))
+        runs.append(spent)
+    return [min(spent) for spent in zip(*runs)]
+
+
+def _broken(bench: Bench) -> Iterator[tuple[str, Iterator[Taken]]]:
+    view, count = bench.view(), bench.plan.pictures // 2
+    camera = view.camera
+    wrong = replace(camera, k=camera.k * [[1.01, 1, 1.01], [1, 1.01, 1.01], [1, 1, 1]])
+    yield 'focal length and centre 1 % wrong', _handed(_singles(
+        view, 'wrong', ORDINARY, count), wrong)
+    yield 'lens distortion not known', _handed(_singles(
+        view, 'distortion', ORDINARY, count), replace(camera, d=np.zeros(0)))
+    yield 'sharpened, gamma 2.2, JPEG 90 (a phone)', _singles(view, 'phone', PHONE, count)
+    yield 'rolling shutter, 2 % skew', _singles(
+        View(camera, 0.02), 'rolling', ORDINARY, count)
+    yield 'white border half a module', _singles(
+        view, 'half border', ORDINARY, count, quiet_zone=0.5)
+    yield 'on a dark wall, gray paper', _dark(_singles(
+        view, 'dark wall', ORDINARY, count, paper=0.5))
+
+
+def _handed(pictures: Iterator[Taken], camera: CameraModel) -> Iterator[Taken]:
+    for taken in pictures:
+        yield replace(taken, camera=camera)
+
+
+def _dark(pictures: Iterator[Taken]) -> Iterator[Taken]:
+    for taken in pictures:
+        yield replace(taken, scene=replace(
+            taken.scene, background=0.15 * taken.scene.background))
+
+
+def _singles(view: View, name: str, condition: Condition, count: int,
+             sizes: tuple[float, float] = (20.0, 200.0), tilts: tuple[float, float] = (0.0, 75.0),
+             markers: int = 8, quiet_zone: float = 1.0, paper: float | None = None
+             ) -> Iterator[Taken]:
+    for index in range(count):
+        seed = _seed(name, index)
+        scene = random_markers(view, np.random.default_rng(seed), markers, sizes, tilts,
+                               quiet_zone)
+        if paper is not None:
+            scene = replace(scene, paper=paper)
+        yield Taken(scene, condition, seed, view.camera)
+
+
+def _row(measure: str, case: str, study: Study, score: Callable[[Sequence[Sample]], Values],
+         target: Target | None = None, digits: Sequence[int] = (3,)) -> Row:
+    values = {name: score(samples) for name, samples in study.items()}
+    return Row(measure, case, values, target, len(study[OURS]), digits=digits)
+
+
+def _seed(name: str, index: int) -> int:
+    return zlib.crc32(f'{name} {index}'.encode())
+
+
+def _name(size: tuple[int, int]) -> str:
+    return f'{size[0]}x{size[1]}'
+
+
+MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    'corners': corners, 'same_tags': same_tags, 'recall': recall, 'poses': poses, 'board': board,
+    'robustness': robustness, 'false_ids': false_ids, 'times': times,
+}

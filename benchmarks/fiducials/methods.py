@@ -1,0 +1,172 @@
+"""What is compared: the bridge's own vision, plain OpenCV with each refinement, AprilTag."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import chain
+import math
+from pathlib import Path
+import sys
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from benchmarks.fiducials.scenes import DICTIONARY
+from benchmarks.harness.peer import peer_folder
+from camws_bridge.models import Array, CameraModel, Detection, FloatArray
+from camws_bridge.vision.boards import Board, marker_square
+from camws_bridge.vision.detection import MarkerDetector
+from camws_bridge.vision.geometry import from_rvec_tvec
+from camws_bridge.vision.pose import solve_board, solve_marker
+
+REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements-pose.txt'
+APRILTAG_DICTIONARY = 'DICT_APRILTAG_36H11'
+OURS, SUBPIX, APRILTAG = 'ours', 'SUBPIX', 'AprilTag'
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """
+    A pose in the camera's optical frame (4x4), and what the method says of it.
+
+    ``covariance`` is 6x6 (metres, radians; x, y, z and turns about the camera's fixed axes), None
+    where the method gives none.
+    """
+
+    pose: FloatArray
+    ambiguous: bool = False
+    covariance: FloatArray | None = None
+
+
+class Method(Protocol):
+    """Finds markers and solves poses; ``dictionary`` names the markers it looks for."""
+
+    name: str
+    dictionary: str
+
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
+        """Return the markers in a picture (h x w, uint8) that nothing before it tells about."""
+
+    def solve_marker(self, camera: CameraModel, found: Detection, length: float
+                     ) -> Estimate | None:
+        """Return the pose of one marker of ``length`` metres."""
+
+    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
+                    ) -> Estimate | None:
+        """Return the pose of a board."""
+
+
+class _PlainPoses:
+    """Poses as OpenCV's tutorials and aruco_opencv solve them."""
+
+    def solve_marker(self, camera: CameraModel, found: Detection, length: float
+                     ) -> Estimate | None:
+        return _solve_pnp(camera, marker_square(length), found.corners,
+                          cv2.SOLVEPNP_IPPE_SQUARE)
+
+    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
+                    ) -> Estimate | None:
+        matched = board.match(found)
+        if not matched:
+            return None
+        points = np.concatenate([board.marker_corners(seen.marker_id) for seen in matched])
+        pixels = np.concatenate([seen.corners for seen in matched])
+        return _solve_pnp(camera, points, pixels, cv2.SOLVEPNP_ITERATIVE)
+
+
+class PlainOpenCv(_PlainPoses):
+    """cv2.aruco.ArucoDetector with default parameters and one of its refinements."""
+
+    def __init__(self, name: str, dictionary: str = DICTIONARY) -> None:
+        """``name`` is that of the refinement: NONE, SUBPIX or CONTOUR."""
+        self.name, self.dictionary = name, dictionary
+        parameters = cv2.aruco.DetectorParameters()
+        parameters.cornerRefinementMethod = getattr(cv2.aruco, f'CORNER_REFINE_{name}')
+        markers = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary))
+        self._detector = cv2.aruco.ArucoDetector(markers, parameters)
+
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
+        """Return the markers in a picture."""
+        corners, ids, _ = self._detector.detectMarkers(image)
+        return [Detection(int(marker_id), np.asarray(quad, np.float64).reshape(4, 2))
+                for marker_id, quad in zip(() if ids is None else np.ravel(ids), corners)]
+
+
+class AprilTag(_PlainPoses):
+    """The AprilTag library (pupil-apriltags) on the same scenes, printed with its tag36h11."""
+
+    name, dictionary = APRILTAG, APRILTAG_DICTIONARY
+
+    def __init__(self) -> None:
+        """Fetch the library if need be; raises benchmarks.harness.peer.PeerError."""
+        use_packages()
+        library: Any = import_module('pupil_apriltags')
+        # Its default halves the picture, which costs recall of small markers; corners are
+        # refined in the whole picture anyway.
+        self._detector = library.Detector(families='tag36h11', nthreads=1, quad_decimate=1.0)
+
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
+        """Return the tags in a picture."""
+        # AprilTag's pixel centres stand at halves, OpenCV's at integers.
+        return [Detection(int(tag.tag_id), _from_upper_left(np.asarray(tag.corners) - 0.5))
+                for tag in self._detector.detect(image)]
+
+
+class Ours:
+    """The bridge's own vision as it is configured by default."""
+
+    name = OURS
+
+    def __init__(self, dictionary: str = DICTIONARY) -> None:
+        self.dictionary = dictionary
+        self._detector = MarkerDetector(dictionary)
+
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
+        """Return the markers in a picture."""
+        return self._detector.detect(image)
+
+    def solve_marker(self, camera: CameraModel, found: Detection, length: float
+                     ) -> Estimate | None:
+        """Return the pose of one marker."""
+        solved = solve_marker(camera, found.corners, length)
+        return Estimate(solved[0].camera_from_object, solved[1]) if solved else None
+
+    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
+                    ) -> Estimate | None:
+        """Return the pose of a board."""
+        matched = board.match(found)
+        points = np.array([board.marker_corners(seen.marker_id) for seen in matched])
+        pixels = np.array([seen.corners for seen in matched])
+        solved = solve_board(camera, points.reshape(-1, 3), pixels.reshape(-1, 2))
+        return Estimate(solved[0].camera_from_object, solved[1]) if solved else None
+
+
+def use_packages() -> None:
+    """Put what the benchmark needs beyond .venv on the path; raises PeerError."""
+    folder = str(peer_folder(REQUIREMENTS))
+    # Behind .venv: what is in both, .venv has in the version the bridge runs with.
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def all_methods() -> list[Method]:
+    """Return fresh ones; raises PeerError where AprilTag cannot be had."""
+    return [Ours(), *(PlainOpenCv(name) for name in ('NONE', SUBPIX, 'CONTOUR')), AprilTag()]
+
+
+def _from_upper_left(corners: FloatArray) -> FloatArray:
+    """Return a tag's corners as OpenCV orders those of its twin of this tag."""
+    # AprilTag goes against the clock from the lower left, and OpenCV's tags are turned by 180
+    # degrees.
+    return corners[[1, 0, 3, 2]]
+
+
+def _solve_pnp(camera: CameraModel, points: FloatArray, pixels: FloatArray, method: int
+               ) -> Estimate | None:
+    distortion = camera.d if len(camera.d) else np.zeros(4)
+    solved, rvec, tvec = cv2.solvePnP(points, pixels, camera.k, distortion, flags=method)
+    if not solved or not all(map(math.isfinite, chain(np.ravel(rvec), np.ravel(tvec)))):
+        return None
+    return Estimate(from_rvec_tvec(rvec, tvec))
