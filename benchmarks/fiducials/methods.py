@@ -1,29 +1,44 @@
 """What is compared: the bridge's own vision, plain OpenCV with each refinement, AprilTag."""
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 import math
 from pathlib import Path
-import sys
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 
+from benchmarks.fiducials.apriltag import TagFinder
 from benchmarks.fiducials.scenes import DICTIONARY
 from benchmarks.harness.peer import peer_folder
 from camws_bridge.models import Array, CameraModel, Detection, FloatArray
 from camws_bridge.vision.boards import Board, marker_square
 from camws_bridge.vision.detection import MarkerDetector
+from camws_bridge.vision.edges import refine_corners
 from camws_bridge.vision.geometry import from_rvec_tvec
-from camws_bridge.vision.pose import solve_board, solve_marker
+from camws_bridge.vision.pose import Solution, solve_board, solve_marker
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements-pose.txt'
 APRILTAG_DICTIONARY = 'DICT_APRILTAG_36H11'
 OURS, SUBPIX, APRILTAG = 'ours', 'SUBPIX', 'AprilTag'
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """
+    A marker as a method sees it: corners (4 x 2 px) clockwise from its upper left.
+
+    ``sigma`` (4) is how far the method trusts its corners (px).
+    """
+
+    marker_id: int
+    corners: FloatArray
+    sigma: FloatArray = field(default_factory=lambda: np.full(4, np.nan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +61,13 @@ class Method(Protocol):
     name: str
     dictionary: str
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
         """Return the markers in a picture (h x w, uint8) that nothing before it tells about."""
 
-    def solve_marker(self, camera: CameraModel, found: Detection, length: float
-                     ) -> Estimate | None:
+    def solve_marker(self, camera: CameraModel, found: Seen, length: float) -> Estimate | None:
         """Return the pose of one marker of ``length`` metres."""
 
-    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
+    def solve_board(self, camera: CameraModel, found: Sequence[Seen], board: Board
                     ) -> Estimate | None:
         """Return the pose of a board."""
 
@@ -61,14 +75,13 @@ class Method(Protocol):
 class _PlainPoses:
     """Poses as OpenCV's tutorials and aruco_opencv solve them."""
 
-    def solve_marker(self, camera: CameraModel, found: Detection, length: float
-                     ) -> Estimate | None:
+    def solve_marker(self, camera: CameraModel, found: Seen, length: float) -> Estimate | None:
         return _solve_pnp(camera, marker_square(length), found.corners,
                           cv2.SOLVEPNP_IPPE_SQUARE)
 
-    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
+    def solve_board(self, camera: CameraModel, found: Sequence[Seen], board: Board
                     ) -> Estimate | None:
-        matched = board.match(found)
+        matched = _on_board(board, found)
         if not matched:
             return None
         points = np.concatenate([board.marker_corners(seen.marker_id) for seen in matched])
@@ -87,10 +100,10 @@ class PlainOpenCv(_PlainPoses):
         markers = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary))
         self._detector = cv2.aruco.ArucoDetector(markers, parameters)
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
         """Return the markers in a picture."""
         corners, ids, _ = self._detector.detectMarkers(image)
-        return [Detection(int(marker_id), np.asarray(quad, np.float64).reshape(4, 2))
+        return [Seen(int(marker_id), np.asarray(quad, np.float64).reshape(4, 2))
                 for marker_id, quad in zip(() if ids is None else np.ravel(ids), corners)]
 
 
@@ -101,17 +114,13 @@ class AprilTag(_PlainPoses):
 
     def __init__(self) -> None:
         """Fetch the library if need be; raises benchmarks.harness.peer.PeerError."""
-        use_packages()
-        library: Any = import_module('pupil_apriltags')
-        # Its default halves the picture, which costs recall of small markers; corners are
-        # refined in the whole picture anyway.
-        self._detector = library.Detector(families='tag36h11', nthreads=1, quad_decimate=1.0)
+        self._tags = _tag_finder()
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
         """Return the tags in a picture."""
         # AprilTag's pixel centres stand at halves, OpenCV's at integers.
-        return [Detection(int(tag.tag_id), _from_upper_left(np.asarray(tag.corners) - 0.5))
-                for tag in self._detector.detect(image)]
+        return [Seen(tag_id, _from_upper_left(corners - 0.5))
+                for tag_id, corners in self._tags.find(image)]
 
 
 class Ours:
@@ -123,37 +132,63 @@ class Ours:
         self.dictionary = dictionary
         self._detector = MarkerDetector(dictionary)
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
-        """Return the markers in a picture."""
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
+        """Return the markers in a picture, refined by their edges."""
+        return self.refine(image, camera, self.search(image))
+
+    def search(self, image: Array) -> Sequence[Detection]:
+        """Return the markers in a picture as the detector finds them."""
         return self._detector.detect(image)
 
-    def solve_marker(self, camera: CameraModel, found: Detection, length: float
-                     ) -> Estimate | None:
-        """Return the pose of one marker."""
-        solved = solve_marker(camera, found.corners, length)
-        return Estimate(solved[0].camera_from_object, solved[1]) if solved else None
+    def refine(self, image: Array, camera: CameraModel, found: Sequence[Detection]
+               ) -> Sequence[Seen]:
+        """Return better corners of what was found."""
+        refined = refine_corners(
+            image, np.array([seen.corners for seen in found]).reshape(-1, 4, 2), camera)
+        return [Seen(detection.marker_id, corners, sigma)
+                for detection, corners, sigma in zip(found, refined.corners, refined.sigma)]
 
-    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
+    def solve_marker(self, camera: CameraModel, found: Seen, length: float) -> Estimate | None:
+        """Return the pose of one marker."""
+        return _estimate(solve_marker(camera, found.corners, length, sigma=found.sigma))
+
+    def solve_board(self, camera: CameraModel, found: Sequence[Seen], board: Board
                     ) -> Estimate | None:
         """Return the pose of a board."""
-        matched = board.match(found)
-        points = np.array([board.marker_corners(seen.marker_id) for seen in matched])
-        pixels = np.array([seen.corners for seen in matched])
-        solved = solve_board(camera, points.reshape(-1, 3), pixels.reshape(-1, 2))
-        return Estimate(solved[0].camera_from_object, solved[1]) if solved else None
+        matched = _on_board(board, found)
+        if not matched:
+            return None
+        return _estimate(solve_board(
+            camera, np.concatenate([board.marker_corners(seen.marker_id) for seen in matched]),
+            np.concatenate([seen.corners for seen in matched]),
+            sigma=np.concatenate([seen.sigma for seen in matched])))
 
 
-def use_packages() -> None:
-    """Put what the benchmark needs beyond .venv on the path; raises PeerError."""
-    folder = str(peer_folder(REQUIREMENTS))
-    # Behind .venv: what is in both, .venv has in the version the bridge runs with.
-    if folder not in sys.path:
-        sys.path.append(folder)
+def packages() -> str:
+    """Return the folder of what the benchmark needs beyond .venv; raises PeerError."""
+    return str(peer_folder(REQUIREMENTS))
 
 
 def all_methods() -> list[Method]:
     """Return fresh ones; raises PeerError where AprilTag cannot be had."""
     return [Ours(), *(PlainOpenCv(name) for name in ('NONE', SUBPIX, 'CONTOUR')), AprilTag()]
+
+
+def _on_board(board: Board, found: Sequence[Seen]) -> list[Seen]:
+    return [seen for seen in found if seen.marker_id in board.marker_ids]
+
+
+def _estimate(solution: Solution | None) -> Estimate | None:
+    if solution is None:
+        return None
+    return Estimate(solution.camera_from_object, solution.ambiguous, solution.covariance)
+
+
+@cache
+def _tag_finder() -> TagFinder:
+    finder = TagFinder(packages())
+    atexit.register(finder.close)
+    return finder
 
 
 def _from_upper_left(corners: FloatArray) -> FloatArray:
