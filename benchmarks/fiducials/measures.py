@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+import os
 import time
 import zlib
 
@@ -14,11 +15,11 @@ import numpy as np
 from benchmarks.fiducials import scoring
 from benchmarks.fiducials.conditions import by_name, CLEAN, Condition, CONDITIONS, ORDINARY, PHONE
 from benchmarks.fiducials.methods import (
-    APRILTAG, APRILTAG_DICTIONARY, Method, Ours, OURS, PlainOpenCv, SUBPIX)
+    APRILTAG, APRILTAG_DICTIONARY, Following, Method, Ours, OURS, PlainOpenCv, Seen, SUBPIX)
 from benchmarks.fiducials.renderer import View
 from benchmarks.fiducials.report import Row, Target, Values
 from benchmarks.fiducials.scenes import (
-    background, four_marker_board, moving, random_board, random_markers, Scene)
+    background, four_marker_board, LENGTH, moving, random_board, random_markers, Scene)
 from benchmarks.fiducials.scoring import Sample, sample_of
 from camws_bridge.demo.scene import demo_camera_model
 from camws_bridge.models import Array, CameraModel
@@ -211,47 +212,82 @@ def false_ids(bench: Bench) -> Iterator[Row]:
               bench.plan.empty, digits=(0,))
 
 
+def motion(bench: Bench) -> Iterator[Row]:
+    """Yield how many markers are found while they move, leap, leave and come back."""
+    view = bench.view()
+    plain = PlainOpenCv('NONE')
+    for speed in (0.1, 0.3):
+        hits: dict[str, list[bool]] = {OURS: [], 'searched': [], 'NONE': []}
+        for index in range(bench.plan.sequences):
+            rng = np.random.default_rng(_seed(f'motion {speed}', index))
+            followed, searched = (Following(view.camera, LENGTH, track) for track in (True, False))
+            for frame, scene in enumerate(moving(view, rng, bench.plan.frames, 4, 60, speed)):
+                image = scene.picture(ORDINARY, frame)
+                for name, found in ((OURS, followed.detect(image)),
+                                    ('searched', searched.detect(image)),
+                                    ('NONE', plain.detect(image, view.camera))):
+                    seen = [Seen(marker.marker_id, marker.corners) for marker in found]
+                    hits[name] += [sample_of(view.camera, truth, seen)[1] is not None
+                                   for truth in scene.markers]
+        values = {name: (float(np.mean(hits[name])),) for name in (OURS, 'NONE')}
+        full = float(np.mean(hits['searched']))
+        yield Row('recall while tracking', f'{speed:g} sides a picture, leaps, re-entries', values,
+                  Target('>=', (full,)), len(hits[OURS]), f'{full:.4f} when all is searched', (4,))
+
+
 def times(bench: Bench) -> Iterator[Row]:
     """Yield what a picture costs on one core, in ms; the least of several runs."""
     threads = cv2.getNumThreads()
+    cores = os.sched_getaffinity(0)
     cv2.setNumThreads(1)
+    os.sched_setaffinity(0, {min(cores)})
     try:
-        for size in _SIZES:
-            images, truth = _sequence(bench, size)
-            yield from _detection_times(bench, size, images, len(truth))
+        for size, limit in zip(_SIZES, (2.0, 4.0)):
+            yield from _times(bench, size, limit)
     finally:
+        os.sched_setaffinity(0, cores)
         cv2.setNumThreads(threads)
 
 
-def _detection_times(bench: Bench, size: tuple[int, int], images: Sequence[Array],
-                     markers: int) -> Iterator[Row]:
-    camera = bench.view(size).camera
-    values: dict[str, Values] = {}
-    for method in bench.make_methods():
-        if method.name in (OURS, 'NONE'):
-            detect = partial(method.detect, camera=camera)
-            spent = _least_times(detect, images, bench.plan.repeats)
-            values[method.name] = (float(np.median(spent)),)
-    yield Row('detection in a full picture, ms', _name(size), values,
-              Target('<=', (0.6 * values['NONE'][0],)), len(images), digits=(2,),
-              note=f'{values[OURS][0] / values["NONE"][0]:.0%} of OpenCV\'s')
+def _times(bench: Bench, size: tuple[int, int], limit: float) -> Iterator[Row]:
+    images = _sequence(bench, size)
+    camera, repeats = bench.view(size).camera, bench.plan.repeats
+
+    def least(make: Callable[[], Callable[[Array], object]]) -> list[float]:
+        return _least_times(make, images, repeats)
+
+    def plain(name: str) -> Callable[[Array], object]:
+        method = PlainOpenCv(name)
+        return lambda image: [method.solve_marker(camera, found, LENGTH)
+                              for found in method.detect(image, camera)]
+    values = {OURS: least(lambda: Following(camera, LENGTH).poses)}
+    values |= {name: least(partial(plain, name)) for name in ('NONE', SUBPIX, 'CONTOUR')}
+    yield Row('4 markers followed and solved, ms, median / mean', _name(size),
+              {name: (float(np.median(spent)), float(np.mean(spent)))
+               for name, spent in values.items()},
+              Target('<=', (limit, limit)), len(images), digits=(2,))
+    searches = {OURS: least(lambda: Ours().search),
+                'NONE': least(lambda: partial(PlainOpenCv('NONE').detect, camera=camera))}
+    medians = {name: (float(np.median(spent)),) for name, spent in searches.items()}
+    ratio = medians[OURS][0] / medians['NONE'][0]
+    yield Row('search of a full picture, ms, median', _name(size), medians,
+              Target('<=', (0.6 * medians['NONE'][0],)), len(images),
+              f"{ratio:.0%} of OpenCV's", (2,))
 
 
-def _sequence(bench: Bench, size: tuple[int, int]) -> tuple[list[Array], list[int]]:
-    """Return pictures of four markers that move, and how many each shows."""
+def _sequence(bench: Bench, size: tuple[int, int]) -> list[Array]:
+    """Return pictures of four markers that move."""
     rng = np.random.default_rng(_seed(f'sequence {size}', 0))
-    scenes = list(moving(bench.view(size), rng, bench.plan.frames, 4, 60 * size[0] / 640,
-                         jumps=False))
-    images = [scene.picture(ORDINARY, index) for index, scene in enumerate(scenes)]
-    return images, [len(scene.markers) for scene in scenes]
+    scenes = moving(bench.view(size), rng, bench.plan.frames, 4, 60 * size[0] / 640, jumps=False)
+    return [scene.picture(ORDINARY, index) for index, scene in enumerate(scenes)]
 
 
-def _least_times(do: Callable[[Array], object], images: Sequence[Array], repeats: int
-                 ) -> list[float]:
+def _least_times(make: Callable[[], Callable[[Array], object]], images: Sequence[Array],
+                 repeats: int) -> list[float]:
     """Return the least time (ms) each picture took in several runs through all of them."""
     runs = []
     for _ in range(repeats):
-        spent = []
+        do, spent = make(), []
         for image in images:
             begun = time.perf_counter()
             do(image)
@@ -317,5 +353,5 @@ def _name(size: tuple[int, int]) -> str:
 
 MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     'corners': corners, 'same_tags': same_tags, 'recall': recall, 'poses': poses, 'board': board,
-    'robustness': robustness, 'false_ids': false_ids, 'times': times,
+    'robustness': robustness, 'false_ids': false_ids, 'motion': motion, 'times': times,
 }

@@ -21,7 +21,8 @@ from camws_bridge.vision.boards import Board, marker_square
 from camws_bridge.vision.detection import MarkerDetector
 from camws_bridge.vision.edges import refine_corners
 from camws_bridge.vision.geometry import from_rvec_tvec
-from camws_bridge.vision.pose import Solution, solve_board, solve_marker
+from camws_bridge.vision.pose import Solution, solve_board, solve_marker, solve_markers
+from camws_bridge.vision.tracking import Tracker, TrackingOptions
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements-pose.txt'
 APRILTAG_DICTIONARY = 'DICT_APRILTAG_36H11'
@@ -162,6 +163,33 @@ class Ours:
             camera, np.concatenate([board.marker_corners(seen.marker_id) for seen in matched]),
             np.concatenate([seen.corners for seen in matched]),
             sigma=np.concatenate([seen.sigma for seen in matched])))
+
+
+class Following:
+    """The bridge's vision on one picture after another, of markers of one length (metres)."""
+
+    def __init__(self, camera: CameraModel, length: float, track: bool = True) -> None:
+        """With ``track`` False every picture is searched as if it were the first."""
+        self._camera, self._length = camera, length
+        self._tracker = Tracker(MarkerDetector(DICTIONARY), MarkerDetector(DICTIONARY),
+                                TrackingOptions(enabled=track))
+        self._previous: dict[int, FloatArray] = {}
+
+    def detect(self, image: Array) -> Sequence[Detection]:
+        """Return the markers of the next picture."""
+        return self._tracker.detect(image)
+
+    def poses(self, image: Array) -> Sequence[Solution | None]:
+        """Find, refine and solve all markers of the next picture."""
+        found = self._tracker.detect(image)
+        refined = refine_corners(
+            image, np.array([seen.corners for seen in found]).reshape(-1, 4, 2), self._camera)
+        solved = solve_markers(
+            self._camera, refined.corners, np.full(len(found), self._length),
+            [self._previous.get(seen.marker_id) for seen in found], refined.sigma)
+        self._previous = {seen.marker_id: solution.camera_from_object
+                          for seen, solution in zip(found, solved) if solution}
+        return solved
 
 
 def packages() -> str:
