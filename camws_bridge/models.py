@@ -100,10 +100,19 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
-    """One marker as seen: id and corners (4x2 float64, px), clockwise from its own top left."""
+    """
+    One marker as seen: id and corners (4x2 float64, px), clockwise from its own top left.
+
+    Of refined corners, ``covariance`` (4x2x2, px squared) is that of each corner's coordinates,
+    ``edge_residual_px`` how far the points of the marker's edges are off their straight lines
+    (rms; None without any edge), and ``by_edges`` how many corners are where edges meet.
+    """
 
     marker_id: int
     corners: FloatArray
+    covariance: FloatArray | None = None
+    edge_residual_px: float | None = None
+    by_edges: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +121,9 @@ class SeenMarker:
     A detection and what is known of it.
 
     ``length`` is its side in metres; ``reprojection_error_px`` is None where no pose was solved.
+    ``duplicate`` tells that its id stands in the image more than once, ``used`` that the board's
+    pose or a single marker's was made of it. ``edge_residual_px`` and ``by_edges`` are those of
+    its Detection.
     """
 
     marker_id: int
@@ -119,6 +131,10 @@ class SeenMarker:
     on_board: bool
     length: float
     reprojection_error_px: float | None
+    duplicate: bool = False
+    used: bool = True
+    edge_residual_px: float | None = None
+    by_edges: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +143,9 @@ class MarkerPose:
     A single marker in the camera's optical frame.
 
     The marker's frame stands in its centre: x right, y up, z out of the printed side.
+    ``covariance`` (6x6) is that of x, y, z (metres) and of turns about the optical frame's fixed
+    axes (radians). ``ambiguous`` tells that another pose explains the image about as well, and
+    ``error_ratio`` its misfit by this one's (None where there is no other).
     """
 
     marker_id: int
@@ -134,16 +153,26 @@ class MarkerPose:
     camera_from_marker: FloatArray
     reprojection_error_px: float
     ambiguous: bool
+    covariance: FloatArray | None = None
+    error_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoardPose:
-    """The board in the camera's optical frame, solved from all its accepted corners."""
+    """
+    The board in the camera's optical frame, solved from all its accepted corners.
+
+    ``corners_used`` and ``corners_rejected`` count them; the rest is as in MarkerPose.
+    """
 
     camera_from_board: FloatArray
     markers_used: int
     reprojection_error_px: float
     ambiguous: bool = False
+    covariance: FloatArray | None = None
+    error_ratio: float | None = None
+    corners_used: int = 0
+    corners_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,6 +37,26 @@ def parse_marker_lengths(entries: Sequence[str]) -> dict[int, float]:
     return lengths
 
 
+def parse_assignments(entries: Sequence[str]) -> dict[str, float]:
+    """Return numbers by name of entries like ``minOtsuStdDev:4``."""
+    numbers = {}
+    for entry in entries:
+        name, _, text = entry.partition(':')
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.inf
+        if not name.isidentifier() or not math.isfinite(value):
+            raise ValueError(f"'{entry}' is not allowed; allowed: name:number, such as "
+                             "'minOtsuStdDev:4'")
+        numbers[name] = value
+    return numbers
+
+
+def _check_assignments(entries: tuple[str, ...]) -> None:
+    parse_assignments(entries)
+
+
 def _check_lengths(entries: tuple[str, ...]) -> None:
     parse_marker_lengths(entries)
 
@@ -101,11 +121,15 @@ class MarkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """cv2.aruco.DetectorParameters that matter."""
+    """How markers are found in a whole image, and their corners refined."""
 
     refinement: str = parameter(
-        'subpix', 'How corners are refined: none, subpix or contour.',
-        choices=('none', 'subpix', 'contour'), live=True)
+        'edges', "How corners are refined: 'edges' by lines fitted to the marker's own edges "
+        "(subpix where those do not support it), or OpenCV's subpix, contour or none.",
+        choices=('edges', 'subpix', 'contour', 'none'), live=True)
+    learn_edge_shift: bool = parameter(
+        True, 'Learn by how much white grows over black in the images (gamma, glare, ink) and '
+        'take it off the edges.', live=True)
     window_min: int = parameter(
         5, 'Smallest window of the adaptive threshold, in pixels (odd).', least=3, most=201,
         check=_check_odd, live=True)
@@ -126,6 +150,27 @@ class DetectorSettings:
         most=1.0, live=True)
     inverted: bool = parameter(
         False, 'Look for white markers on black, too.', live=True)
+    parameters: tuple[str, ...] = parameter(
+        (), 'Any other attributes of cv2.aruco.DetectorParameters, as name:value, such as '
+        'polygonalApproxAccuracyRate:0.05.', check=_check_assignments, live=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingSettings:
+    """Following markers from image to image instead of searching the whole image."""
+
+    enabled: bool = parameter(
+        True, 'Look for markers where they must be by now; false: search every whole image.',
+        live=True)
+    search_every: int = parameter(
+        15, 'The whole image is searched at least once in this many images.', least=1,
+        most=10000, live=True)
+    search_after_loss: int = parameter(
+        30, 'Every whole image is searched for at most this many images after a marker was lost.',
+        least=0, most=10000, live=True)
+    error_correction_rate: float = parameter(
+        0.9, 'As detector.error_correction_rate, where a marker is known to be.', least=0.0,
+        most=1.0, live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +263,7 @@ class Settings:
     depth: DepthSettings = DepthSettings()
     markers: MarkerSettings = MarkerSettings()
     detector: DetectorSettings = DetectorSettings()
+    tracking: TrackingSettings = TrackingSettings()
     board: BoardSettings = BoardSettings()
     robot: RobotSettings = RobotSettings()
     tf: TfSettings = TfSettings()

@@ -96,7 +96,8 @@ class Sheet:
 @cache
 def marker_sheet(marker_id: int, length: float, dictionary: str = DICTIONARY) -> Sheet:
     """Print one marker with a white border of a quarter of its side."""
-    side, border = 160, 40
+    # Whole dots to a cell of 6, 7 or 8 to the side: the edges inside are where they should be.
+    side, border = 168, 42
     image = np.full((side + 2 * border,) * 2, 255, np.uint8)
     image[border:-border, border:-border] = cv2.aruco.generateImageMarker(
         get_dictionary(dictionary), marker_id, side)
@@ -208,16 +209,21 @@ def make_context(frame: Frame, **values: Any) -> FrameContext:
     return FrameContext(frame, SETTINGS.with_values(changes))
 
 
+COVARIANCE = np.diag([1e-8, 2e-8, 9e-8, 4e-6, 5e-6, 1e-6])
+
+
 def make_snapshot(**changes: Any) -> TransformsSnapshot:
     """Return a snapshot with a board, a marker on it and a single one."""
     corners = np.array([[10.0, 10], [30, 11], [29, 31], [9, 30]])
     values: dict[str, Any] = {
         'seq': 812, 'stamp': STAMP, 'camera_frame_id': 'camera_optical', 'width': WIDTH,
         'height': HEIGHT, 'calibrated': True,
-        'seen': (SeenMarker(2, corners, True, 0.04, 0.2),
+        'seen': (SeenMarker(2, corners, True, 0.04, 0.2, edge_residual_px=0.03, by_edges=4),
                  SeenMarker(7, corners + 50, False, 0.05, 0.3)),
-        'markers': (MarkerPose(7, 0.05, facing(0.1, 0.05, 0.7, tilt=0.4), 0.3, True),),
-        'board': BoardPose(facing(-0.1, 0.02, 0.8, turn=0.5, spin=2.0), 12, 0.21),
+        'markers': (MarkerPose(7, 0.05, facing(0.1, 0.05, 0.7, tilt=0.4), 0.3, True,
+                               COVARIANCE * 4, 1.5),),
+        'board': BoardPose(facing(-0.1, 0.02, 0.8, turn=0.5, spin=2.0), 12, 0.21, False,
+                           COVARIANCE, 7.5, 46, 2),
         'board_absent': ''}
     return TransformsSnapshot(**{**values, **changes})
 

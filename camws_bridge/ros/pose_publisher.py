@@ -1,21 +1,23 @@
-"""Poses to tf and rviz: /tf, /tf_static, ~/markers and ~/poses."""
+"""Poses to tf and rviz: /tf, /tf_static, ~/markers, ~/poses and ~/board_pose."""
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import PoseArray, TransformStamped, Vector3
+from geometry_msgs.msg import (
+    PoseArray, PoseWithCovariance, PoseWithCovarianceStamped, TransformStamped, Vector3)
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import ColorRGBA, Header
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from camws_bridge.models import FloatArray, TransformsSnapshot
+from camws_bridge.models import BoardPose, FloatArray, TransformsSnapshot
 from camws_bridge.ros.conversions import to_header, to_pose, to_transform
 from camws_bridge.services.aruco_service import ArucoService
 from camws_bridge.services.pose_messages import named_poses, NamedPose
 from camws_bridge.settings import Settings
+from camws_bridge.vision.covariance import position_ellipsoid
 from camws_bridge.vision.geometry import from_rotation_translation, invert
 
 # A TransformBroadcaster is just these two publishers (tf2_ros, REP 105).
@@ -23,6 +25,7 @@ _TF_QOS = QoSProfile(depth=100)
 _TF_STATIC_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _THICKNESS = 0.001
 _BLACK, _YELLOW, _GREEN = (0.1, 0.1, 0.1, 1.0), (0.95, 0.85, 0.2, 0.4), (0.2, 0.9, 0.3, 1.0)
+_BLUE = (0.3, 0.5, 1.0, 0.5)
 
 
 class PosePublisher:
@@ -35,6 +38,7 @@ class PosePublisher:
         self._tf_static = node.create_publisher(TFMessage, '/tf_static', _TF_STATIC_QOS)
         self._markers = node.create_publisher(MarkerArray, '~/markers', 1)
         self._poses = node.create_publisher(PoseArray, '~/poses', 1)
+        self._board = node.create_publisher(PoseWithCovarianceStamped, '~/board_pose', 1)
         self._is_robot_published = self._is_nameless_reported = False
         if settings().tf.publish:
             self._publish_robot()
@@ -44,7 +48,8 @@ class PosePublisher:
         """Tell whether poses are wanted by tf or a subscriber."""
         return ((self._settings().tf.publish and self._tf.get_subscription_count() > 0)
                 or self._markers.get_subscription_count() > 0
-                or self._poses.get_subscription_count() > 0)
+                or self._poses.get_subscription_count() > 0
+                or self._board.get_subscription_count() > 0)
 
     def publish(self, snapshot: TransformsSnapshot) -> None:
         """Publish what this image shows; nothing for what it does not show."""
@@ -62,6 +67,10 @@ class PosePublisher:
         if self._poses.get_subscription_count():
             self._poses.publish(PoseArray(
                 header=header, poses=[to_pose(pose.camera_from_child) for pose in poses]))
+
+        board = snapshot.board
+        if board is not None and self._board.get_subscription_count():
+            self._board.publish(_with_covariance(header, board))
 
     def _transform(self, header: Header, pose: NamedPose) -> TransformStamped:
         names = self._settings().tf
@@ -91,6 +100,8 @@ class PosePublisher:
         markers = [Marker(header=header, action=Marker.DELETEALL)]
         for solved in snapshot.markers:
             markers += _square(header, solved.marker_id, solved.camera_from_marker, solved.length)
+            markers += _ellipsoid(header, solved.marker_id, solved.camera_from_marker,
+                                  solved.covariance)
         board = self._aruco.board
         if board is not None and snapshot.board is not None:
             pose = snapshot.board.camera_from_board
@@ -104,6 +115,7 @@ class PosePublisher:
             centre = from_rotation_translation(pose[:3, :3], pose[:3, :3] @ (
                 (x0 + x1) / 2, (y0 + y1) / 2, -_THICKNESS) + pose[:3, 3])
             markers.append(_shape(header, 'board', 0, centre, (x1 - x0, y1 - y0), _YELLOW))
+            markers += _ellipsoid(header, -1, pose, snapshot.board.covariance)
         return MarkerArray(markers=markers)
 
 
@@ -113,6 +125,28 @@ def _square(header: Header, marker_id: int, pose: FloatArray, length: float) -> 
     label.text = str(marker_id)
     label.scale = Vector3(x=0.0, y=0.0, z=length / 2)
     return [_shape(header, 'markers', marker_id, pose, (length, length), _BLACK), label]
+
+
+def _ellipsoid(header: Header, marker_id: int, pose: FloatArray, covariance: FloatArray | None
+               ) -> list[Marker]:
+    """Return what holds the origin of a pose with 95 %; the board's has the id -1."""
+    if covariance is None:
+        return []
+    axes, half = position_ellipsoid(covariance)
+    ellipsoid = _shape(header, 'covariance', marker_id,
+                       from_rotation_translation(axes, pose[:3, 3]), (1.0, 1.0), _BLUE)
+    ellipsoid.type = Marker.SPHERE
+    # rviz draws nothing of no size.
+    x, y, z = (max(2 * length, 1e-5) for length in half.tolist())
+    ellipsoid.scale = Vector3(x=x, y=y, z=z)
+    return [ellipsoid]
+
+
+def _with_covariance(header: Header, board: BoardPose) -> PoseWithCovarianceStamped:
+    # Zeros mean unknown there.
+    covariance = [0.0] * 36 if board.covariance is None else board.covariance.ravel().tolist()
+    return PoseWithCovarianceStamped(header=header, pose=PoseWithCovariance(
+        pose=to_pose(board.camera_from_board), covariance=covariance))
 
 
 def _shape(header: Header, namespace: str, marker_id: int, pose: FloatArray,

@@ -1,7 +1,6 @@
 """Frame to poses: finds the markers of a frame and solves the board and every single marker."""
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,31 +10,40 @@ from camws_bridge.models import (
 from camws_bridge.parameter import SettingsError
 from camws_bridge.services.frame_context import FrameContext
 from camws_bridge.settings import (
-    DetectorSettings, parse_marker_lengths, RobotSettings, Settings)
+    DetectorSettings, parse_assignments, parse_marker_lengths, RobotSettings, Settings,
+    TrackingSettings)
 from camws_bridge.share import share_path
 from camws_bridge.vision import boards, pose
 from camws_bridge.vision.boards import Board
-from camws_bridge.vision.detection import get_dictionary, MarkerDetector
+from camws_bridge.vision.detection import check_parameters, get_dictionary
+from camws_bridge.vision.finding import MarkerFinder
 from camws_bridge.vision.geometry import from_xyz_rpy
+from camws_bridge.vision.pose import Solution
 from camws_bridge.vision.projection import by_homography, by_pose, Projection
+from camws_bridge.vision.tracking import TrackingOptions
+
+# The covariance (px squared) of corners that were not refined by edges.
+_UNKNOWN = np.tile(0.3 ** 2 * np.eye(2), (4, 1, 1))
+# A marker not seen for so many images is forgotten.
+_REMEMBERED_IMAGES = 30
 
 
 class ArucoService:
     """
     Knows the board, the markers' sizes and the robot; used by the processing thread only.
 
-    The detector follows live settings. The last frame's single marker poses are kept, since an
-    ambiguous marker keeps its branch.
+    The finder follows live settings. Where markers and their poses were is kept: markers are
+    followed, an ambiguous one keeps its branch, and of two with one id the right one is known.
     """
 
     def __init__(self, settings: Settings, board: Board | None) -> None:
-        """Make the detector; raises SettingsError for a dictionary that does not exist."""
+        """Make the finder; raises SettingsError for a dictionary that does not exist."""
         self.board = board
         self.check_settings(settings)
         self.board_from_robot = robot_pose(settings.robot)
-        self._detector_of: tuple[str, DetectorSettings] | None = None
-        self._detector: MarkerDetector | None = None
-        self._previous: dict[int, FloatArray] = {}
+        self._finder_of: tuple[str, DetectorSettings, TrackingSettings] | None = None
+        self._finder: MarkerFinder | None = None
+        self._memory = _Memory()
         self._previous_board: FloatArray | None = None
 
     def check_settings(self, settings: Settings) -> None:
@@ -44,6 +52,10 @@ class ArucoService:
             get_dictionary(settings.markers.dictionary)
         except ValueError as error:
             raise SettingsError(f'parameter markers.dictionary: {error}') from None
+        try:
+            check_parameters(parse_assignments(settings.detector.parameters))
+        except ValueError as error:
+            raise SettingsError(f'parameter detector.parameters: {error}') from None
         if self.board is not None and self.board.dictionary != settings.markers.dictionary:
             raise SettingsError(
                 f'parameter markers.dictionary: {settings.markers.dictionary!r} is not allowed; '
@@ -66,80 +78,121 @@ class ArucoService:
         detections = self._detect(context)
         board_pose: BoardPose | None = None
         markers: tuple[MarkerPose, ...] = ()
+        of_board: list[Detection] = []
+        singles: list[Detection] = []
         absent = 'no_calibration'
         if frame.camera is not None:
-            board_pose = self._solve_board(context, frame.camera, detections)
-            markers = self._solve_markers(frame.camera, context.settings, detections)
+            board_pose, of_board = self._solve_board(context, frame.camera, detections)
+            markers, singles = self._solve_markers(frame.camera, context.settings, detections)
             absent = '' if board_pose else 'not_detected'
         return TransformsSnapshot(
             seq=frame.seq, stamp=frame.stamp, camera_frame_id=frame.frame_id, width=frame.width,
             height=frame.height, calibrated=frame.camera is not None,
-            seen=self._describe(context, detections, board_pose, markers), markers=markers,
-            board=board_pose, board_absent=absent if self.board else 'not_configured')
+            seen=self._describe(context, detections, board_pose, markers, [*of_board, *singles]),
+            markers=markers, board=board_pose,
+            board_absent=absent if self.board else 'not_configured')
 
     def _detect(self, context: FrameContext) -> tuple[Detection, ...]:
-        markers, detector = context.settings.markers, context.settings.detector
-        if self._detector is None or self._detector_of != (markers.dictionary, detector):
-            self._detector = _make_detector(markers.dictionary, detector)
-            self._detector_of = (markers.dictionary, detector)
-        return self._detector.detect(context.gray)
-
-    def _correspondences(self, context: FrameContext, detections: Sequence[Detection]
-                         ) -> tuple[FloatArray, FloatArray]:
-        assert self.board is not None
-        matched = self.board.match(detections)
-        return self.board.correspondences(context.gray, matched)
+        settings = context.settings
+        wanted = (settings.markers.dictionary, settings.detector, settings.tracking)
+        if self._finder is None or self._finder_of != wanted:
+            self._finder = make_finder(settings)
+            self._finder_of = wanted
+        return self._finder.find(context.gray, context.frame.camera)
 
     def _solve_board(self, context: FrameContext, camera: CameraModel,
-                     detections: Sequence[Detection]) -> BoardPose | None:
+                     detections: Sequence[Detection]
+                     ) -> tuple[BoardPose | None, list[Detection]]:
+        """Return the board's pose and the detections it was made of."""
         if self.board is None:
-            return None
-        points, pixels = self._correspondences(context, detections)
-        solved = pose.solve_board(camera, points, pixels, self._previous_board)
+            return None, []
+        matched = list(self.board.match(detections))
+        solved, used = self._solve_board_from(context, camera, matched)
+        # Of markers that stand in the image twice, one may be where this pose has it.
+        pose_known = solved.camera_from_object if solved else self._previous_board
+        more = self._plausible_on_board(camera, pose_known, detections)
+        if more:
+            solved, used = self._solve_board_from(context, camera, [*matched, *more])
+        self._previous_board = solved.camera_from_object if solved else None
         if solved is None:
-            self._previous_board = None
-            return None
-        solution, ambiguous = solved
-        self._previous_board = solution.camera_from_object
-        return BoardPose(solution.camera_from_object, len(self.board.match(detections)),
-                         solution.error_px, ambiguous)
+            return None, []
+        corners = solved.used if solved.used is not None else np.zeros(0, bool)
+        return BoardPose(
+            solved.camera_from_object, len(used), solved.error_px, solved.ambiguous,
+            solved.covariance, solved.error_ratio, int(corners.sum()),
+            int((~corners).sum())), used
+
+    def _solve_board_from(self, context: FrameContext, camera: CameraModel,
+                          matched: list[Detection]) -> tuple[Solution | None, list[Detection]]:
+        assert self.board is not None
+        points, pixels, spread, of_markers = self.board.weighted_correspondences(
+            context.gray, matched)
+        solved = pose.solve_board(camera, points, pixels, self._previous_board, spread)
+        if solved is None or not of_markers or solved.used is None:
+            return solved, matched
+        # A marker counts when most of its corners do.
+        counts = solved.used.reshape(-1, 4).sum(axis=1)
+        return solved, [found for found, count in zip(matched, counts) if count > 2]
+
+    def _plausible_on_board(self, camera: CameraModel, camera_from_board: FloatArray | None,
+                            detections: Sequence[Detection]) -> list[Detection]:
+        if self.board is None or camera_from_board is None:
+            return []
+        plausible = []
+        for marker_id, candidates in _duplicates(detections).items():
+            if not self.is_on_board(marker_id):
+                continue
+            corners = self.board.marker_corners(marker_id)
+            near = [found for found in candidates if pose.reprojection_error(
+                camera, camera_from_board, corners, found.corners) < _near(found)]
+            if len(near) == 1:
+                plausible += near
+        return plausible
 
     def _solve_markers(self, camera: CameraModel, settings: Settings,
-                       detections: Sequence[Detection]) -> tuple[MarkerPose, ...]:
+                       detections: Sequence[Detection]
+                       ) -> tuple[tuple[MarkerPose, ...], list[Detection]]:
+        """Return the poses of single markers and the detections they were made of."""
         lengths = _lengths(settings)
-        seen = Counter(found.marker_id for found in detections)
-        poses = []
-        for found in detections:
-            # Which of two equal ids is the right one cannot be known: neither gets a pose.
-            if self.is_on_board(found.marker_id) or seen[found.marker_id] > 1:
-                continue
-            length = lengths.get(found.marker_id, settings.markers.length_m)
-            solved = pose.solve_marker(
-                camera, found.corners, length, self._previous.get(found.marker_id))
-            if solved is not None:
-                solution, ambiguous = solved
-                poses.append(MarkerPose(found.marker_id, length, solution.camera_from_object,
-                                        solution.error_px, ambiguous))
-        self._previous = {solved.marker_id: solved.camera_from_marker for solved in poses}
-        return tuple(poses)
+        singles = [found for found in self._memory.plausible(detections)
+                   if not self.is_on_board(found.marker_id)]
+        sides = [lengths.get(found.marker_id, settings.markers.length_m) for found in singles]
+        solved = pose.solve_markers(
+            camera, np.array([found.corners for found in singles]), np.array(sides),
+            [self._memory.pose(found.marker_id) for found in singles],
+            np.array([_UNKNOWN if found.covariance is None else found.covariance
+                      for found in singles]))
+        poses, used = [], []
+        for found, length, solution in zip(singles, sides, solved):
+            if solution is not None:
+                used.append(found)
+                poses.append(MarkerPose(
+                    found.marker_id, length, solution.camera_from_object, solution.error_px,
+                    solution.ambiguous, solution.covariance, solution.error_ratio))
+        self._memory.take(used, poses)
+        return tuple(poses), used
 
     def _describe(self, context: FrameContext, detections: Sequence[Detection],
-                  board_pose: BoardPose | None, markers: Sequence[MarkerPose]
-                  ) -> tuple[SeenMarker, ...]:
+                  board_pose: BoardPose | None, markers: Sequence[MarkerPose],
+                  used: Sequence[Detection]) -> tuple[SeenMarker, ...]:
         errors = {solved.marker_id: solved.reprojection_error_px for solved in markers}
         lengths = _lengths(context.settings)
+        twice = _duplicates(detections)
         seen = []
         for found in detections:
             marker_id, on_board = found.marker_id, self.is_on_board(found.marker_id)
+            is_used = any(found is other for other in used)
             length = lengths.get(marker_id, context.settings.markers.length_m)
-            error = errors.get(marker_id)
+            error = errors.get(marker_id) if is_used else None
             if self.board is not None and on_board:
                 corners = self.board.marker_corners(marker_id)
                 length = float(np.linalg.norm(corners[1] - corners[0]))
                 if board_pose is not None and context.frame.camera is not None:
                     error = pose.reprojection_error(
                         context.frame.camera, board_pose.camera_from_board, corners, found.corners)
-            seen.append(SeenMarker(marker_id, found.corners, on_board, length, error))
+            seen.append(SeenMarker(
+                marker_id, found.corners, on_board, length, error, marker_id in twice, is_used,
+                found.edge_residual_px, found.by_edges))
         return tuple(seen)
 
     def _board_projection(self, context: FrameContext) -> Projection | None:
@@ -150,7 +203,7 @@ class ArucoService:
         seen = [Detection(marker.marker_id, marker.corners) for marker in snapshot.seen]
         if self.board is None or not self.board.match(seen):
             return None
-        return by_homography(*self._correspondences(context, seen))
+        return by_homography(*self.board.correspondences(context.gray, self.board.match(seen)))
 
 
 def load_board(settings: Settings) -> Board | None:
@@ -177,14 +230,63 @@ def _lengths(settings: Settings) -> dict[int, float]:
     return parse_marker_lengths(settings.markers.lengths)
 
 
-def _make_detector(dictionary: str, settings: DetectorSettings) -> MarkerDetector:
-    return MarkerDetector(dictionary, settings.refinement, settings.min_perimeter_px, {
-        'adaptiveThreshWinSizeMin': settings.window_min,
-        'adaptiveThreshWinSizeMax': settings.window_max,
-        'adaptiveThreshWinSizeStep': settings.window_step,
-        'adaptiveThreshConstant': settings.threshold_constant,
-        'errorCorrectionRate': settings.error_correction_rate,
-        'detectInvertedMarker': settings.inverted,
-        'perspectiveRemovePixelPerCell': 8,
-        'perspectiveRemoveIgnoredMarginPerCell': 0.25,
-    })
+def make_finder(settings: Settings) -> MarkerFinder:
+    """Make what finds markers, as the parameters say."""
+    detector, tracking = settings.detector, settings.tracking
+    parameters = {
+        'adaptiveThreshWinSizeMin': detector.window_min,
+        'adaptiveThreshWinSizeMax': detector.window_max,
+        'adaptiveThreshWinSizeStep': detector.window_step,
+        'adaptiveThreshConstant': detector.threshold_constant,
+        'errorCorrectionRate': detector.error_correction_rate,
+        'detectInvertedMarker': detector.inverted,
+        **parse_assignments(detector.parameters),
+    }
+    return MarkerFinder(
+        settings.markers.dictionary, detector.refinement, detector.min_perimeter_px, parameters,
+        TrackingOptions(tracking.enabled, tracking.search_every, tracking.search_after_loss,
+                        tracking.error_correction_rate), detector.learn_edge_shift)
+
+
+class _Memory:
+    """Where single markers and their poses were; forgets what is not seen for a while."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, FloatArray, FloatArray]] = {}     # age, corners, pose
+
+    def pose(self, marker_id: int) -> FloatArray | None:
+        return self._seen[marker_id][2] if marker_id in self._seen else None
+
+    def plausible(self, detections: Sequence[Detection]) -> list[Detection]:
+        """Return markers seen once, and of those seen twice the one that stands where it was."""
+        twice = _duplicates(detections)
+        chosen = [found for found in detections if found.marker_id not in twice]
+        for marker_id, candidates in twice.items():
+            if marker_id in self._seen:
+                corners = self._seen[marker_id][1]
+                near = [found for found in candidates
+                        if np.abs(found.corners - corners).max() < _near(found)]
+                chosen += near if len(near) == 1 else []
+        return sorted(chosen, key=lambda found: found.marker_id)
+
+    def take(self, detections: Sequence[Detection], poses: Sequence[MarkerPose]) -> None:
+        aged = {marker_id: (age + 1, corners, pose_then)
+                for marker_id, (age, corners, pose_then) in self._seen.items()
+                if age < _REMEMBERED_IMAGES}
+        now = {found.marker_id: (0, found.corners, solved.camera_from_marker)
+               for found, solved in zip(detections, poses, strict=True)}
+        self._seen = {**aged, **now}
+
+
+def _duplicates(detections: Sequence[Detection]) -> dict[int, list[Detection]]:
+    """Return the detections of each id that stands in the image more than once."""
+    by_id: dict[int, list[Detection]] = {}
+    for found in detections:
+        by_id.setdefault(found.marker_id, []).append(found)
+    return {marker_id: found for marker_id, found in by_id.items() if len(found) > 1}
+
+
+def _near(found: Detection) -> float:
+    """Return how far (px) a marker may be from where it should be: a third of its side."""
+    sides = np.linalg.norm(found.corners - np.roll(found.corners, 1, axis=0), axis=1)
+    return float(sides.mean()) / 3

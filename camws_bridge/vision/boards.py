@@ -7,6 +7,7 @@ board's centre or its lower left corner.
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,8 @@ from camws_bridge.models import Array, Detection, FloatArray
 from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.vision.geometry import from_xyz_rpy, transform_points
 
+# The standard deviations of corners' coordinates: of a chessboard, of markers not refined.
+_CHESSBOARD_SIGMA_PX, _CORNER_SIGMA_PX = 0.06, 0.3
 _LONGEST = 1000.0       # metres: more is a length in other units
 
 
@@ -65,10 +68,10 @@ class Board:
 
     def match(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
         """Return the detections that belong to the board; an id seen twice is not trusted."""
-        seen = [detection.marker_id for detection in detections]
+        seen = Counter(detection.marker_id for detection in detections)
         return tuple(detection for detection in detections
                      if detection.marker_id in self.marker_ids
-                     and seen.count(detection.marker_id) == 1)
+                     and seen[detection.marker_id] == 1)
 
     def correspondences(self, gray: Array, matched: Sequence[Detection]
                         ) -> tuple[FloatArray, FloatArray]:
@@ -78,13 +81,31 @@ class Board:
         ChArUco boards give their chessboard corners, which are sharper than the markers', when
         at least four of them are seen and not all in one line.
         """
+        return self._correspondences(gray, matched)[:2]
+
+    def weighted_correspondences(self, gray: Array, matched: Sequence[Detection]
+                                 ) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
+        """
+        Return what ``correspondences`` does, and how far each point is to be trusted.
+
+        The third value (n x 2 x 2, px squared) is the covariance of its coordinates, the fourth
+        tells whether the points are the markers' corners, four for each in order.
+        """
+        return self._correspondences(gray, matched)
+
+    def _correspondences(self, gray: Array, matched: Sequence[Detection]
+                         ) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
         if self.charuco is not None and matched:
             points, pixels = _charuco_correspondences(self.charuco, gray, matched)
             if np.linalg.matrix_rank(points[:, :2] - points[:, :2].mean(0), 1e-6) == 2:
-                return points, pixels
+                return points, pixels, np.tile(
+                    _CHESSBOARD_SIGMA_PX ** 2 * np.eye(2), (len(points), 1, 1)), False
         points = np.array([self.marker_corners(found.marker_id) for found in matched])
         pixels = np.array([found.corners for found in matched])
-        return points.reshape(-1, 3), pixels.reshape(-1, 2)
+        unknown = np.tile(_CORNER_SIGMA_PX ** 2 * np.eye(2), (4, 1, 1))
+        covariance = np.array([unknown if found.covariance is None else found.covariance
+                               for found in matched])
+        return (points.reshape(-1, 3), pixels.reshape(-1, 2), covariance.reshape(-1, 2, 2), True)
 
 
 def read_board(path: str, default_dictionary: str) -> Board:

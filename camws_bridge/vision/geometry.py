@@ -65,3 +65,22 @@ def difference(a: FloatArray, b: FloatArray) -> tuple[float, float]:
     """
     chord = np.linalg.norm(a[:3, :3] - b[:3, :3]) / np.sqrt(8.0)
     return float(np.linalg.norm(a[:3, 3] - b[:3, 3])), float(2.0 * np.arcsin(min(chord, 1.0)))
+
+
+def square_to_quad(quads: FloatArray) -> FloatArray:
+    """
+    Return the homographies (n x 3 x 3) of the unit square (0,0 1,0 1,1 0,1) to quads (n x 4 x 2).
+
+    Formula: Heckbert 1989, "Fundamentals of Texture Mapping and Image Warping", section 2.2.3.
+    What is no quadrangle gives infinite or undefined numbers.
+    """
+    x, y = quads[..., 0], quads[..., 1]
+    dx1, dx2, dx3 = x[:, 1] - x[:, 2], x[:, 3] - x[:, 2], x[:, 0] - x[:, 1] + x[:, 2] - x[:, 3]
+    dy1, dy2, dy3 = y[:, 1] - y[:, 2], y[:, 3] - y[:, 2], y[:, 0] - y[:, 1] + y[:, 2] - y[:, 3]
+    area = dx1 * dy2 - dx2 * dy1
+    with np.errstate(divide='ignore', invalid='ignore'):
+        g, h = (dx3 * dy2 - dx2 * dy3) / area, (dx1 * dy3 - dx3 * dy1) / area
+    rows = [x[:, 1] - x[:, 0] + g * x[:, 1], x[:, 3] - x[:, 0] + h * x[:, 3], x[:, 0],
+            y[:, 1] - y[:, 0] + g * y[:, 1], y[:, 3] - y[:, 0] + h * y[:, 3], y[:, 0],
+            g, h, np.ones_like(g)]
+    return np.stack(rows, axis=1).reshape(-1, 3, 3)

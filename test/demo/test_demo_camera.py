@@ -130,7 +130,7 @@ def check_truth(found: dict[str, Any], board: Board) -> None:
     points, pixels = board.correspondences(gray, matched)
     solved = solve_board(scene.camera, points, pixels)
     assert solved is not None
-    distance, angle = difference(solved[0].camera_from_object, board_truth(truth))
+    distance, angle = difference(solved.camera_from_object, board_truth(truth))
     assert distance < 0.008
     assert np.degrees(angle) < 1.5
 

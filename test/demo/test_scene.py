@@ -66,14 +66,14 @@ def test_poses_solved_from_exact_corners_equal_the_truth(board: Board, scene: Sc
         pixels = np.concatenate([corners[marker_id] for marker_id in board.marker_ids])
         solved = solve_board(scene.camera, points, pixels)
         assert solved is not None
-        distance, angle = difference(solved[0].camera_from_object, truth.camera_from_board)
+        distance, angle = difference(solved.camera_from_object, truth.camera_from_board)
         assert distance < 0.0005
         assert np.degrees(angle) < 0.1
         for marker in MARKERS:
             true = truth.camera_from_marker[marker.marker_id]
             found = solve_marker(scene.camera, corners[marker.marker_id], marker.length, true)
             assert found is not None
-            distance, angle = difference(found[0].camera_from_object, true)
+            distance, angle = difference(found.camera_from_object, true)
             assert distance < 0.004
             assert np.degrees(angle) < 2.0
 
@@ -144,7 +144,7 @@ def test_other_boards_are_drawn_too() -> None:
         points, pixels = board.correspondences(gray, board.match(found))
         solved = solve_board(scene.camera, points, pixels)
         assert solved is not None
-        distance, _ = difference(solved[0].camera_from_object, scene.truth(1.0).camera_from_board)
+        distance, _ = difference(solved.camera_from_object, scene.truth(1.0).camera_from_board)
         assert distance < 0.008
 
 

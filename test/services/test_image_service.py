@@ -12,6 +12,7 @@ from camws_bridge.services.image_service import CATALOGUE, ImageService, RAW
 from camws_bridge.vision import encoding, image_ops
 from camws_bridge.vision.camera import project_points
 from camws_bridge.vision.detection import MarkerDetector
+from camws_bridge.vision.finding import MarkerFinder
 from camws_bridge.vision.encoding import JPEG, PNG
 from camws_bridge.vision.geometry import transform_points
 
@@ -268,9 +269,9 @@ def test_nothing_is_computed_twice(monkeypatch):
                          'colour_depth'))):
         for name in names:
             count(module, name)
-    detect = MarkerDetector.detect
-    monkeypatch.setattr(MarkerDetector, 'detect', lambda self, gray: (
-        calls.append('detect'), detect(self, gray))[1])
+    find = MarkerFinder.find
+    monkeypatch.setattr(MarkerFinder, 'find', lambda self, *arguments: (
+        calls.append('find'), find(self, *arguments))[1])
     service = make_service()
     for frame in frames:
         context = make_context(frame)
@@ -279,7 +280,7 @@ def test_nothing_is_computed_twice(monkeypatch):
                 service.produce(context, Variant(stream_id))
                 # How a message is framed changes none of its bytes.
                 service.produce(context, Variant(stream_id, framed=True, embed=('markers',)))
-    once_a_frame = {'detect': 1, 'rectify': 1, 'board_view': 1, 'outline_mask': 2,
+    once_a_frame = {'find': 1, 'rectify': 1, 'board_view': 1, 'outline_mask': 2,
                     'colour_depth': 1, 'decode': 2, 'encode': 7, 'resize_to_width': 7}
     assert {name: calls.count(name) for name in once_a_frame} == {
         name: 2 * number for name, number in once_a_frame.items()}
@@ -288,7 +289,7 @@ def test_nothing_is_computed_twice(monkeypatch):
 
 def test_nothing_is_made_that_nobody_asked_for(monkeypatch):
     # Inject a fault by letting detection fail: what does not need it works.
-    monkeypatch.setattr(MarkerDetector, 'detect', lambda *_: pytest.fail('not asked for'))
+    monkeypatch.setattr(MarkerFinder, 'find', lambda *_: pytest.fail('not asked for'))
     for stream_id in ('color', 'rectified', 'depth', 'depth_raw'):
         assert produce(stream_id)
 

@@ -41,18 +41,27 @@ def test_the_shape_is_that_of_the_contract(frame):
     assert message['header'] == {'stamp': STAMP_OBJECT, 'frame_id': frame_id}
     assert message['camera_frame_id'] == 'camera_optical'
     assert message['board'] == {
-        'visible': True, 'markers_used': 12, 'reprojection_error_px': 0.21}
+        'visible': True, 'markers_used': 12, 'reprojection_error_px': 0.21, 'corners_used': 46,
+        'corners_rejected': 2, 'ambiguous': False, 'error_ratio': 7.5}
     # The frame itself is not listed.
     kinds = [entry['kind'] for entry in message['transforms']]
     assert kinds == [kind for kind in ('camera', 'board', 'robot', 'marker') if kind != frame]
     for entry in message['transforms']:
         assert set(entry) == {'header', 'child_frame_id', 'kind', 'id', 'transform',
-                              'reprojection_error_px', 'covariance', 'ambiguous'}
+                              'reprojection_error_px', 'covariance', 'ambiguous',
+                              'error_ratio'}
         assert entry['header'] == message['header']
         assert entry['id'] == (7 if entry['kind'] == 'marker' else None)
         assert entry['ambiguous'] is (entry['kind'] == 'marker')
         assert entry['reprojection_error_px'] == (0.3 if entry['kind'] == 'marker' else 0.21)
-        assert entry['covariance'] is None
+        assert entry['error_ratio'] == (1.5 if entry['kind'] == 'marker' else 7.5)
+        # What is configured is not measured: the robot on the board.
+        configured = {frame, entry['kind']} == {'board', 'robot'}
+        assert (entry['covariance'] is None) is configured
+        if not configured:
+            covariance = np.array(entry['covariance']).reshape(6, 6)
+            np.testing.assert_allclose(covariance, covariance.T)
+            assert np.linalg.eigvalsh(covariance).min() > 0
     assert message['transforms'][-1]['child_frame_id'] == 'aruco_marker_7'
 
 
@@ -86,6 +95,39 @@ def test_without_the_board_only_the_camera_frame_knows_markers(reason):
     assert make_object('robot', snapshot)['transforms'] == []
 
 
+def test_the_covariance_is_in_the_frame_it_is_expressed_in():
+    # A board known well but for its turn about the line of sight: from the board, that turns the
+    # camera about its own axis, and moves it sideways as far as the board's origin is off it.
+    about_z = np.diag([1e-10, 1e-10, 1e-10, 1e-10, 1e-10, 1e-4])
+    snapshot = make_snapshot(board=BoardPose(facing(0.3, 0.0, 0.8), 12, 0.2, covariance=about_z))
+
+    def covariance(frame, child):
+        entry, = (entry for entry in make_object(frame, snapshot)['transforms']
+                  if entry['child_frame_id'] == child)
+        return np.array(entry['covariance']).reshape(6, 6)
+
+    np.testing.assert_allclose(covariance('camera', 'aruco_board'), about_z)
+    camera = np.diag(covariance('board', 'camera_optical'))
+    np.testing.assert_allclose(camera[[1, 5]], [0.3 ** 2 * 1e-4, 1e-4], rtol=1e-3)
+    assert camera[[0, 2, 3, 4]].max() < 1e-8
+    # A marker in the board's frame is as uncertain as both.
+    marker = covariance('board', 'aruco_marker_7')
+    assert marker[5, 5] > 1e-4 + snapshot.markers[0].covariance[5, 5] / 10
+    # The robot sits on the board: it is carried along.
+    robot = covariance('camera', NAMES.robot_frame)
+    assert robot[5, 5] == pytest.approx(1e-4, rel=1e-3)
+    arm = np.hypot(*(facing(0.3, 0.0, 0.8)[:2, :3] @ ROBOT[:3, 3]))
+    assert robot[0, 0] + robot[1, 1] == pytest.approx(arm ** 2 * 1e-4, rel=1e-3)
+
+
+def test_a_covariance_that_is_not_known_is_null():
+    snapshot = make_snapshot(board=BoardPose(facing(), 12, 0.2), markers=(
+        replace(make_snapshot().markers[0], covariance=np.full((6, 6), np.inf)),))
+    for frame in FRAMES:
+        assert {entry['covariance'] for entry in make_object(frame, snapshot)['transforms']} == {
+            None}
+
+
 def test_without_a_robot_there_is_none():
     kinds = [entry['kind'] for entry in make_object('board', robot=None)['transforms']]
     assert kinds == ['camera', 'marker']
@@ -110,7 +152,8 @@ def test_named_poses_are_in_the_camera_frame():
 
 
 def test_the_markers_object():
-    unknown = replace(make_snapshot().seen[1], reprojection_error_px=None)
+    unknown = replace(make_snapshot().seen[1], reprojection_error_px=None, duplicate=True,
+                      used=False)
     message = markers_object(make_snapshot(seen=(make_snapshot().seen[0], unknown)))
     corners = [[10.0, 10.0], [30.0, 11.0], [29.0, 31.0], [9.0, 30.0]]
     assert message == {
@@ -118,10 +161,12 @@ def test_the_markers_object():
         'header': {'stamp': STAMP.as_dict(), 'frame_id': 'camera_optical'},
         'width': 480, 'height': 360, 'markers': [
             {'id': 2, 'on_board': True, 'length_m': 0.04, 'corners_px': corners,
-             'reprojection_error_px': 0.2},
+             'reprojection_error_px': 0.2, 'duplicate': False, 'used': True,
+             'corners_by_edges': 4, 'edge_residual_px': 0.03},
             {'id': 7, 'on_board': False, 'length_m': 0.05,
              'corners_px': [[x + 50, y + 50] for x, y in corners],
-             'reprojection_error_px': None}]}
+             'reprojection_error_px': None, 'duplicate': True, 'used': False,
+             'corners_by_edges': 0, 'edge_residual_px': None}]}
 
 
 def test_the_calibration_object_is_row_major():

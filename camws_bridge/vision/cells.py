@@ -1,0 +1,74 @@
+"""Reading the cells of markers whose corners are known: whether it is the marker expected."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+from camws_bridge.models import Array, FloatArray
+from camws_bridge.vision.detection import get_dictionary
+from camws_bridge.vision.geometry import square_to_quad
+
+# Places of a cell that are looked at, in cells from its edge.
+_PLACES = (0.3, 0.7)
+# White is at least this many gray values brighter than black.
+_LEAST_CONTRAST = 12.0
+# Cells that may be read wrong: a glint, a speck of dirt.
+_MOST_WRONG = 2
+_NO_MAP: Any = None
+
+
+class CellReader:
+    """Compares the cells inside of corners with those of the markers of a dictionary."""
+
+    def __init__(self, dictionary: str, border: int = 1) -> None:
+        """``border`` is the width of the black border, in modules."""
+        self._dictionary = get_dictionary(dictionary)
+        self._border = border
+        self.modules = int(self._dictionary.markerSize) + 2 * border
+        self._known: dict[int, Array] = {}
+
+    def agrees(self, gray: Array, corners: FloatArray, ids: Sequence[int]) -> Array:
+        """
+        Tell (n, bool) which of n x 4 x 2 corners (px) hold the cells of the marker of that id.
+
+        An inverted marker, white where it should be black, agrees as well.
+        """
+        corners = np.asarray(corners, np.float64).reshape(-1, 4, 2)
+        if not len(corners):
+            return np.zeros(0, bool)
+        mapped = _places(self.modules) @ square_to_quad(corners).transpose(0, 2, 1)
+        with np.errstate(all='ignore'):
+            pixels = (mapped[..., :2] / mapped[..., 2:]).astype(np.float32)
+        values = cv2.remap(gray, pixels, _NO_MAP, cv2.INTER_LINEAR,
+                           borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        cells = values.reshape(len(corners), -1, len(_PLACES) ** 2).mean(axis=2)
+        white = np.array([self._white(marker_id) for marker_id in ids])
+        count = white.sum(axis=1)
+        bright = (cells * white).sum(axis=1) / count
+        dark = (cells * ~white).sum(axis=1) / (white.shape[1] - count)
+        middle, contrast = (bright + dark) / 2, bright - dark
+        read = (cells > middle[:, None]) == (contrast > 0)[:, None]
+        wrong = (read != white).sum(axis=1)
+        agree: Array = (np.abs(contrast) >= _LEAST_CONTRAST) & (wrong <= _MOST_WRONG)
+        return agree
+
+    def _white(self, marker_id: int) -> Array:
+        if marker_id not in self._known:
+            image = cv2.aruco.generateImageMarker(
+                self._dictionary, marker_id, self.modules, borderBits=self._border)
+            self._known[marker_id] = np.ravel(image) > 127
+        return self._known[marker_id]
+
+
+@cache
+def _places(modules: int) -> FloatArray:
+    """Return where to look (cells x places, 3; homogeneous, unit square), row by row of cells."""
+    at = (np.arange(modules)[:, None] + _PLACES) / modules
+    y, x, v, u = np.meshgrid(np.arange(modules), np.arange(modules), range(2), range(2),
+                             indexing='ij')
+    columns = at[x.ravel(), u.ravel()], at[y.ravel(), v.ravel()], np.ones(x.size)
+    return np.column_stack(columns)

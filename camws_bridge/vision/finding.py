@@ -1,0 +1,114 @@
+"""The front end: image after image to markers with corners as good as their edges allow."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from camws_bridge.models import Array, CameraModel, Detection, FloatArray
+from camws_bridge.vision.cells import CellReader
+from camws_bridge.vision.detection import MarkerDetector
+from camws_bridge.vision.edges import EdgeShift, measure_shift, refine_corners, RefinedCorners
+from camws_bridge.vision.tracking import Tracker, TrackingOptions
+
+# A marker that is followed may be this far (px) from where it is expected.
+_FOLLOWED_REACH_PX = 6.0
+# Refined again when what the same image taught about its edge shift differs by more (px).
+_SHIFT_CHANGE_PX = 0.02
+
+
+class MarkerFinder:
+    """
+    Finds the markers of a camera's images and refines their corners.
+
+    It remembers the last image: markers are followed from image to image, and the edge shift that
+    all have in common is learned (see ``vision/edges.py``).
+    """
+
+    def __init__(self, dictionary: str, refinement: str = 'edges', min_perimeter_px: float = 52.0,
+                 parameters: Mapping[str, float] | None = None,
+                 tracking: TrackingOptions | None = None, learn_shift: bool = True) -> None:
+        """
+        Make the finder.
+
+        ``refinement`` is edges, subpix, contour or none; ``parameters`` are attributes of
+        cv2.aruco.DetectorParameters. Without ``learn_shift`` the edge shift is taken for zero.
+        """
+        tracking = tracking or TrackingOptions()
+        self._by_edges = refinement == 'edges'
+        own = 'none' if self._by_edges else refinement
+        parameters = dict(parameters or {})
+        follow = {**parameters, 'errorCorrectionRate': tracking.error_correction_rate}
+        self._cells = CellReader(dictionary, int(parameters.get('markerBorderBits', 1)))
+        self._tracker = Tracker(MarkerDetector(dictionary, own, min_perimeter_px, parameters),
+                                MarkerDetector(dictionary, own, min_perimeter_px, follow),
+                                tracking)
+        self._learn_shift = learn_shift
+        self.edge_shift = EdgeShift()
+
+    def find(self, gray: Array, camera: CameraModel | None = None) -> tuple[Detection, ...]:
+        """
+        Return every marker of the next image (h, w, uint8), by id; an id may stand twice.
+
+        With ``camera`` edges are straight as the lens bends them.
+        """
+        if not self._by_edges:
+            return self._tracker.detect(gray)
+
+        def follow(expected: Sequence[Detection]) -> list[Detection | None]:
+            return self._follow(gray, camera, expected)
+
+        searched = self._tracker.searched
+        found = self._tracker.detect(gray, follow)
+        raw = [index for index, detection in enumerate(found) if detection.covariance is None]
+        refined = list(found)
+        for index, detection in zip(raw, self._refine(gray, camera, [found[i] for i in raw])):
+            refined[index] = detection
+        if self._learn_shift and self._tracker.searched > searched:
+            refined = self._learn(gray, camera, refined)
+        self._tracker.correct(refined)
+        return tuple(refined)
+
+    def _follow(self, gray: Array, camera: CameraModel | None, expected: Sequence[Detection]
+                ) -> list[Detection | None]:
+        """Return the expected markers whose edges and cells are where they are expected."""
+        corners = np.array([detection.corners for detection in expected])
+        fit = refine_corners(gray, corners, camera, self.edge_shift.px, self._cells.modules,
+                             _FOLLOWED_REACH_PX, fall_back=False)
+        agrees = self._cells.agrees(gray, fit.corners, [one.marker_id for one in expected])
+        agrees &= fit.by_edges.all(axis=1)
+        return [detection if agrees[index] else None
+                for index, detection in enumerate(_with_corners(expected, fit))]
+
+    def _refine(self, gray: Array, camera: CameraModel | None, found: Sequence[Detection]
+                ) -> list[Detection]:
+        if not found:
+            return []
+        corners = np.array([detection.corners for detection in found])
+        return _with_corners(found, refine_corners(
+            gray, corners, camera, self.edge_shift.px, self._cells.modules))
+
+    def _learn(self, gray: Array, camera: CameraModel | None, found: list[Detection]
+               ) -> list[Detection]:
+        good = [detection.corners for detection in found if detection.by_edges == 4]
+        if not good:
+            return found
+        before = self.edge_shift.px
+        self.edge_shift.learn(measure_shift(
+            gray, _stack(good), camera, self._cells.modules, before))
+        if abs(self.edge_shift.px - before) < _SHIFT_CHANGE_PX:
+            return found
+        return self._refine(gray, camera, found)
+
+
+def _with_corners(found: Sequence[Detection], fit: RefinedCorners) -> list[Detection]:
+    counts = fit.by_edges.sum(axis=1)
+    return [replace(detection, corners=fit.corners[index], covariance=fit.covariance[index],
+                    edge_residual_px=float(fit.residual[index]) if counts[index] else None,
+                    by_edges=int(counts[index]))
+            for index, detection in enumerate(found)]
+
+
+def _stack(corners: Sequence[FloatArray]) -> FloatArray:
+    return np.array(corners)
