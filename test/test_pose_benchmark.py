@@ -167,6 +167,13 @@ def test_markers_move_leap_and_return():
     assert np.median(steps) < 12 and max(steps) > 60
 
 
+def test_markers_that_do_not_leap_are_always_seen():
+    for scene in moving(_VIEW, np.random.default_rng(3), 40, jumps=False):
+        assert len(scene.markers) == 4
+        for truth in scene.markers:
+            assert np.all((truth.corners > 0) & (truth.corners < (639, 479)))
+
+
 def test_an_empty_wall_has_texture():
     wall = background(np.random.default_rng(0), 640, 480)
     assert wall.shape == (480, 640) and wall.dtype == np.float32

@@ -15,14 +15,14 @@ import numpy as np
 from benchmarks.fiducials import scoring
 from benchmarks.fiducials.conditions import by_name, CLEAN, Condition, CONDITIONS, ORDINARY, PHONE
 from benchmarks.fiducials.methods import (
-    APRILTAG, APRILTAG_DICTIONARY, Following, Method, Ours, OURS, PlainOpenCv, Seen, SUBPIX)
+    APRILTAG, APRILTAG_DICTIONARY, Following, Method, Ours, OURS, PlainOpenCv, SUBPIX)
 from benchmarks.fiducials.renderer import View
 from benchmarks.fiducials.report import Row, Target, Values
 from benchmarks.fiducials.scenes import (
     background, four_marker_board, LENGTH, moving, random_board, random_markers, Scene)
 from benchmarks.fiducials.scoring import Sample, sample_of
 from camws_bridge.demo.scene import demo_camera_model
-from camws_bridge.models import Array, CameraModel
+from camws_bridge.models import Array, CameraModel, Detection
 from camws_bridge.vision.geometry import difference
 
 Study = Mapping[str, Sequence[Sample]]
@@ -165,6 +165,23 @@ def poses(bench: Bench) -> Iterator[Row]:
                    scoring.inside_ellipsoid, Target('in', (92.0, 98.0)), (1,))
 
 
+def gamma(bench: Bench) -> Iterator[Row]:
+    """Yield how far edges are off in a picture with gamma 2.2, before and after learning."""
+    condition = by_name('gamma')
+    methods: list[Method] = [Ours(learn=False), PlainOpenCv(SUBPIX)]
+    methods += [method for method in bench.make_methods() if method.name == APRILTAG]
+    for name, target in (('before learning', None),
+                         ('after learning', Target('in', (-0.02, 0.02)))):
+        if target:
+            methods = [Ours()]
+            # Another view of the same camera, for it to learn from.
+            observe(methods, _singles(bench.view(), 'learning', condition, 15))
+        study = observe(methods, _singles(bench.view(), f'gamma {_SIZES[0]}', condition,
+                                          bench.plan.pictures // 2))
+        yield _row('edge shift at gamma 2.2, px', name, study,
+                   lambda samples: (scoring.edge_bias(samples),), target)
+
+
 def board(bench: Bench) -> Iterator[Row]:
     """Yield the errors of a board of four markers, in mm and degrees."""
     layout = four_marker_board()
@@ -223,16 +240,20 @@ def motion(bench: Bench) -> Iterator[Row]:
             followed, searched = (Following(view.camera, LENGTH, track) for track in (True, False))
             for frame, scene in enumerate(moving(view, rng, bench.plan.frames, 4, 60, speed)):
                 image = scene.picture(ORDINARY, frame)
-                for name, found in ((OURS, followed.detect(image)),
-                                    ('searched', searched.detect(image)),
-                                    ('NONE', plain.detect(image, view.camera))):
-                    seen = [Seen(marker.marker_id, marker.corners) for marker in found]
+                for name, seen in ((OURS, _seen(followed, image)),
+                                   ('searched', _seen(searched, image)),
+                                   ('NONE', plain.detect(image, view.camera))):
                     hits[name] += [sample_of(view.camera, truth, seen)[1] is not None
                                    for truth in scene.markers]
         values = {name: (float(np.mean(hits[name])),) for name in (OURS, 'NONE')}
         full = float(np.mean(hits['searched']))
         yield Row('recall while tracking', f'{speed:g} sides a picture, leaps, re-entries', values,
                   Target('>=', (full,)), len(hits[OURS]), f'{full:.4f} when all is searched', (4,))
+
+
+def _seen(following: Following, image: Array) -> list[Detection]:
+    return [Detection(marker.marker_id, marker.corners)
+            for marker in following.analyse(image).seen]
 
 
 def times(bench: Bench) -> Iterator[Row]:
@@ -260,7 +281,7 @@ def _times(bench: Bench, size: tuple[int, int], limit: float) -> Iterator[Row]:
         method = PlainOpenCv(name)
         return lambda image: [method.solve_marker(camera, found, LENGTH)
                               for found in method.detect(image, camera)]
-    values = {OURS: least(lambda: Following(camera, LENGTH).poses)}
+    values = {OURS: least(lambda: Following(camera, LENGTH).analyse)}
     values |= {name: least(partial(plain, name)) for name in ('NONE', SUBPIX, 'CONTOUR')}
     yield Row('4 markers followed and solved, ms, median / mean', _name(size),
               {name: (float(np.median(spent)), float(np.mean(spent)))
@@ -352,6 +373,7 @@ def _name(size: tuple[int, int]) -> str:
 
 
 MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    'corners': corners, 'same_tags': same_tags, 'recall': recall, 'poses': poses, 'board': board,
-    'robustness': robustness, 'false_ids': false_ids, 'motion': motion, 'times': times,
+    'corners': corners, 'same_tags': same_tags, 'recall': recall, 'poses': poses, 'gamma': gamma,
+    'board': board, 'robustness': robustness, 'false_ids': false_ids,
+    'motion': motion, 'times': times,
 }

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 import math
@@ -16,30 +16,18 @@ import numpy as np
 from benchmarks.fiducials.apriltag import TagFinder
 from benchmarks.fiducials.scenes import DICTIONARY
 from benchmarks.harness.peer import peer_folder
-from camws_bridge.models import Array, CameraModel, Detection, FloatArray
+from camws_bridge.models import (
+    Array, CameraModel, Detection, FloatArray, Frame, Stamp, TransformsSnapshot)
+from camws_bridge.services.aruco_service import ArucoService, make_finder
+from camws_bridge.services.frame_context import FrameContext
+from camws_bridge.settings import Settings
 from camws_bridge.vision.boards import Board, marker_square
-from camws_bridge.vision.detection import MarkerDetector
-from camws_bridge.vision.edges import refine_corners
 from camws_bridge.vision.geometry import from_rvec_tvec
-from camws_bridge.vision.pose import Solution, solve_board, solve_marker, solve_markers
-from camws_bridge.vision.tracking import Tracker, TrackingOptions
+from camws_bridge.vision.pose import Solution, solve_board, solve_marker
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements-pose.txt'
 APRILTAG_DICTIONARY = 'DICT_APRILTAG_36H11'
 OURS, SUBPIX, APRILTAG = 'ours', 'SUBPIX', 'AprilTag'
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """
-    A marker as a method sees it: corners (4 x 2 px) clockwise from its upper left.
-
-    ``sigma`` (4) is how far the method trusts its corners (px).
-    """
-
-    marker_id: int
-    corners: FloatArray
-    sigma: FloatArray = field(default_factory=lambda: np.full(4, np.nan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +50,14 @@ class Method(Protocol):
     name: str
     dictionary: str
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
         """Return the markers in a picture (h x w, uint8) that nothing before it tells about."""
 
-    def solve_marker(self, camera: CameraModel, found: Seen, length: float) -> Estimate | None:
+    def solve_marker(self, camera: CameraModel, found: Detection, length: float
+                     ) -> Estimate | None:
         """Return the pose of one marker of ``length`` metres."""
 
-    def solve_board(self, camera: CameraModel, found: Sequence[Seen], board: Board
+    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
                     ) -> Estimate | None:
         """Return the pose of a board."""
 
@@ -76,13 +65,14 @@ class Method(Protocol):
 class _PlainPoses:
     """Poses as OpenCV's tutorials and aruco_opencv solve them."""
 
-    def solve_marker(self, camera: CameraModel, found: Seen, length: float) -> Estimate | None:
+    def solve_marker(self, camera: CameraModel, found: Detection, length: float
+                     ) -> Estimate | None:
         return _solve_pnp(camera, marker_square(length), found.corners,
                           cv2.SOLVEPNP_IPPE_SQUARE)
 
-    def solve_board(self, camera: CameraModel, found: Sequence[Seen], board: Board
+    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
                     ) -> Estimate | None:
-        matched = _on_board(board, found)
+        matched = board.match(found)
         if not matched:
             return None
         points = np.concatenate([board.marker_corners(seen.marker_id) for seen in matched])
@@ -101,10 +91,10 @@ class PlainOpenCv(_PlainPoses):
         markers = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary))
         self._detector = cv2.aruco.ArucoDetector(markers, parameters)
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
         """Return the markers in a picture."""
         corners, ids, _ = self._detector.detectMarkers(image)
-        return [Seen(int(marker_id), np.asarray(quad, np.float64).reshape(4, 2))
+        return [Detection(int(marker_id), np.asarray(quad, np.float64).reshape(4, 2))
                 for marker_id, quad in zip(() if ids is None else np.ravel(ids), corners)]
 
 
@@ -117,79 +107,68 @@ class AprilTag(_PlainPoses):
         """Fetch the library if need be; raises benchmarks.harness.peer.PeerError."""
         self._tags = _tag_finder()
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
         """Return the tags in a picture."""
         # AprilTag's pixel centres stand at halves, OpenCV's at integers.
-        return [Seen(tag_id, _from_upper_left(corners - 0.5))
+        return [Detection(tag_id, _from_upper_left(corners - 0.5))
                 for tag_id, corners in self._tags.find(image)]
 
 
 class Ours:
-    """The bridge's own vision as it is configured by default."""
+    """
+    The bridge's own vision as it is configured by default, on pictures of one camera.
+
+    Every picture is searched as if it were the first, but what the camera does to edges is
+    learned.
+    """
 
     name = OURS
 
-    def __init__(self, dictionary: str = DICTIONARY) -> None:
+    def __init__(self, dictionary: str = DICTIONARY, learn: bool = True) -> None:
+        """``learn`` False leaves the edge shift at zero."""
         self.dictionary = dictionary
-        self._detector = MarkerDetector(dictionary)
+        self.finder = make_finder(_settings(dictionary, 'edges', learn))
+        self._searcher = make_finder(_settings(dictionary, 'none', learn))
 
-    def detect(self, image: Array, camera: CameraModel) -> Sequence[Seen]:
+    def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
         """Return the markers in a picture, refined by their edges."""
-        return self.refine(image, camera, self.search(image))
+        return self.finder.find(image, camera)
 
     def search(self, image: Array) -> Sequence[Detection]:
         """Return the markers in a picture as the detector finds them."""
-        return self._detector.detect(image)
+        return self._searcher.find(image)
 
-    def refine(self, image: Array, camera: CameraModel, found: Sequence[Detection]
-               ) -> Sequence[Seen]:
-        """Return better corners of what was found."""
-        refined = refine_corners(
-            image, np.array([seen.corners for seen in found]).reshape(-1, 4, 2), camera)
-        return [Seen(detection.marker_id, corners, sigma)
-                for detection, corners, sigma in zip(found, refined.corners, refined.sigma)]
-
-    def solve_marker(self, camera: CameraModel, found: Seen, length: float) -> Estimate | None:
+    def solve_marker(self, camera: CameraModel, found: Detection, length: float
+                     ) -> Estimate | None:
         """Return the pose of one marker."""
-        return _estimate(solve_marker(camera, found.corners, length, sigma=found.sigma))
+        return _estimate(solve_marker(camera, found.corners, length, covariance=found.covariance))
 
-    def solve_board(self, camera: CameraModel, found: Sequence[Seen], board: Board
+    def solve_board(self, camera: CameraModel, found: Sequence[Detection], board: Board
                     ) -> Estimate | None:
         """Return the pose of a board."""
-        matched = _on_board(board, found)
-        if not matched:
-            return None
-        return _estimate(solve_board(
-            camera, np.concatenate([board.marker_corners(seen.marker_id) for seen in matched]),
-            np.concatenate([seen.corners for seen in matched]),
-            sigma=np.concatenate([seen.sigma for seen in matched])))
+        # Boards of markers alone: these do not look at the picture again.
+        nothing = np.zeros((0, 0), np.uint8)
+        points, pixels, spread, _ = board.weighted_correspondences(nothing, board.match(found))
+        return _estimate(solve_board(camera, points, pixels, covariance=spread))
 
 
 class Following:
-    """The bridge's vision on one picture after another, of markers of one length (metres)."""
+    """The bridge's service on one picture after another, of markers of one length (metres)."""
 
     def __init__(self, camera: CameraModel, length: float, track: bool = True) -> None:
         """With ``track`` False every picture is searched as if it were the first."""
-        self._camera, self._length = camera, length
-        self._tracker = Tracker(MarkerDetector(DICTIONARY), MarkerDetector(DICTIONARY),
-                                TrackingOptions(enabled=track))
-        self._previous: dict[int, FloatArray] = {}
+        self._camera = camera
+        settings = Settings()
+        self._settings = replace(
+            settings, markers=replace(settings.markers, dictionary=DICTIONARY, length_m=length),
+            tracking=replace(settings.tracking, enabled=track))
+        self._service = ArucoService(self._settings, None)
 
-    def detect(self, image: Array) -> Sequence[Detection]:
-        """Return the markers of the next picture."""
-        return self._tracker.detect(image)
-
-    def poses(self, image: Array) -> Sequence[Solution | None]:
-        """Find, refine and solve all markers of the next picture."""
-        found = self._tracker.detect(image)
-        refined = refine_corners(
-            image, np.array([seen.corners for seen in found]).reshape(-1, 4, 2), self._camera)
-        solved = solve_markers(
-            self._camera, refined.corners, np.full(len(found), self._length),
-            [self._previous.get(seen.marker_id) for seen in found], refined.sigma)
-        self._previous = {seen.marker_id: solution.camera_from_object
-                          for seen, solution in zip(found, solved) if solution}
-        return solved
+    def analyse(self, image: Array) -> TransformsSnapshot:
+        """Return what the next picture (h x w, uint8) says: markers and their poses."""
+        height, width = image.shape
+        frame = Frame(0, Stamp(0, 0), '', width, height, 'mono8', image, camera=self._camera)
+        return self._service.analyse(FrameContext(frame, self._settings))
 
 
 def packages() -> str:
@@ -202,8 +181,12 @@ def all_methods() -> list[Method]:
     return [Ours(), *(PlainOpenCv(name) for name in ('NONE', SUBPIX, 'CONTOUR')), AprilTag()]
 
 
-def _on_board(board: Board, found: Sequence[Seen]) -> list[Seen]:
-    return [seen for seen in found if seen.marker_id in board.marker_ids]
+def _settings(dictionary: str, refinement: str, learn: bool) -> Settings:
+    settings = Settings()
+    return replace(
+        settings, markers=replace(settings.markers, dictionary=dictionary),
+        detector=replace(settings.detector, refinement=refinement, learn_edge_shift=learn),
+        tracking=replace(settings.tracking, enabled=False))
 
 
 def _estimate(solution: Solution | None) -> Estimate | None:

@@ -192,13 +192,18 @@ def moving(view: View, rng: np.random.Generator, frames: int, count: int = 4,
     """
     Yield the frames of markers that drift and turn.
 
-    ``speed`` is in sides a frame. With ``jumps``, now and then one leaps to another place or
-    leaves for some frames and comes back where it likes.
+    ``speed`` is in sides a frame. With ``jumps`` they walk everywhere, hide one another, and now
+    and then one leaps to another place or leaves for some frames and comes back where it likes.
+    Without, up to four keep to a quarter of the picture each and are always seen.
     """
     camera = view.camera
     wall = background(rng, camera.width, camera.height)
-    walkers = [_Walker(view, rng, marker_id, size * rng.uniform(0.8, 1.25), speed)
-               for marker_id in range(count)]
+    whole = np.array([camera.width, camera.height])
+    walkers = []
+    for index in range(count):
+        quarter = np.array([index % 2, index // 2]) * whole / 2
+        area = (np.zeros(2), whole) if jumps else (quarter, whole / 2)
+        walkers.append(_Walker(view, rng, index, size * rng.uniform(0.8, 1.25), speed, area))
     for _ in range(frames):
         circles: list[tuple[FloatArray, float]] = []
         truths = []
@@ -217,12 +222,12 @@ class _Walker:
     """A marker that walks through the picture."""
 
     def __init__(self, view: View, rng: np.random.Generator, marker_id: int, size: float,
-                 speed: float) -> None:
+                 speed: float, area: tuple[FloatArray, FloatArray]) -> None:
         self._view, self._rng, self._id = view, rng, marker_id
         self._size, self._speed = size, speed * size
         self.radius = size * 1.0 + 6
-        self._space = np.array([view.camera.width, view.camera.height]) - 2 * self.radius
-        self.centre = self.radius + rng.uniform(0, 1, 2) * self._space
+        self._low, self._space = area[0] + self.radius, area[1] - 2 * self.radius
+        self.centre = self._anywhere()
         self._heading, self._tilt, self._about, self._roll = rng.uniform(0, 2 * np.pi, 4)
         self.hidden = 0
 
@@ -233,16 +238,20 @@ class _Walker:
         self._about += 0.01
         self._roll += 0.02
         step = self._speed * np.array([np.cos(self._heading), np.sin(self._heading)])
-        inside = np.clip(self.centre + step, self.radius, self.radius + self._space)
+        inside = np.clip(self.centre + step, self._low, self._low + self._space)
         if not np.array_equal(inside, self.centre + step):
             self._heading += np.pi / 2
         self.centre = inside
         self.hidden = max(0, self.hidden - 1)
         if jumps and rng.random() < 0.02:
-            self.centre = self.radius + rng.uniform(0, 1, 2) * self._space
+            self.centre = self._anywhere()
         elif jumps and rng.random() < 0.02:
             self.hidden = int(rng.integers(2, 9))
-            self.centre = self.radius + rng.uniform(0, 1, 2) * self._space
+            self.centre = self._anywhere()
+
+    def _anywhere(self) -> FloatArray:
+        place: FloatArray = self._low + self._rng.uniform(0, 1, 2) * self._space
+        return place
 
     def truth(self) -> MarkerTruth:
         tilt = np.radians(30 + 25 * np.sin(self._tilt))

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
-from benchmarks.fiducials.methods import Estimate, Seen
+from benchmarks.fiducials.methods import Estimate
 from benchmarks.fiducials.renderer import MarkerTruth
-from camws_bridge.models import Array, CameraModel, FloatArray
+from camws_bridge.models import Array, CameraModel, Detection, FloatArray
 from camws_bridge.vision.geometry import difference
 
 # A pose that is turned by less is inaccurate; by more, and nearer to the mirrored pose, flipped.
@@ -59,8 +59,8 @@ class Sample:
 Samples = Sequence[Sample]
 
 
-def sample_of(camera: CameraModel, truth: MarkerTruth, found: Sequence[Seen]
-              ) -> tuple[Sample, Seen | None]:
+def sample_of(camera: CameraModel, truth: MarkerTruth, found: Sequence[Detection]
+              ) -> tuple[Sample, Detection | None]:
     """Return the sample of a marker, still without a pose, and what was found of it."""
     pose = truth.camera_from_marker
     sight = pose[:3, 3] / np.linalg.norm(pose[:3, 3])
@@ -160,7 +160,7 @@ def _pose_error(sample: Sample) -> tuple[float, float]:
     return 100 * distance / float(np.linalg.norm(true[:3, 3])), float(np.degrees(angle))
 
 
-def _distance(found: Seen, truth: MarkerTruth) -> float:
+def _distance(found: Detection, truth: MarkerTruth) -> float:
     return float(np.linalg.norm(found.corners.mean(axis=0) - truth.corners.mean(axis=0)))
 
 
