@@ -1,6 +1,8 @@
 """The renderer behind benchmarks/pose and a tiny run of the benchmark itself."""
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 import sys
 
@@ -12,11 +14,21 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks.fiducials.conditions import CLEAN, CONDITIONS, develop
+from benchmarks.fiducials.main import main
+from benchmarks.fiducials.measures import (
+    Bench, board, corners, false_ids, MEASURES, motion, observe, Plan, poses, recall, Taken)
+from benchmarks.fiducials.methods import (
+    AprilTag, Estimate, Ours, OURS, PlainOpenCv, SUBPIX)
+from benchmarks.fiducials.plots import charts
+from benchmarks.fiducials.report import format_table, Row, Target
+from benchmarks.fiducials import scoring
 from benchmarks.fiducials.renderer import (
     BLACK, marker_print, marker_truth, Placed, render, sheet_print, View, WHITE)
 from benchmarks.fiducials.scenes import (
     background, facing, four_marker_board, moving, random_board, random_markers)
+from benchmarks.harness.native import BUILD
 from camws_bridge.demo.scene import demo_camera_model
+from camws_bridge.models import Detection
 from camws_bridge.vision.camera import undistort_points
 from camws_bridge.vision.geometry import transform_points
 
@@ -178,3 +190,134 @@ def test_an_empty_wall_has_texture():
     wall = background(np.random.default_rng(0), 640, 480)
     assert wall.shape == (480, 640) and wall.dtype == np.float32
     assert 0 <= wall.min() and wall.max() <= 1 and wall.std() > 0.05
+
+
+# The benchmark itself, on a handful of pictures and without AprilTag (of the network).
+
+
+@pytest.fixture(scope='module')
+def bench():
+    plan = Plan(pictures=1, hard=1, boards=2, empty=2, sequences=1, frames=6, repeats=1)
+    return Bench(plan, lambda: [Ours(), PlainOpenCv('NONE'), PlainOpenCv(SUBPIX)])
+
+
+def taken(condition, count=4, seed=0, **how):
+    for index in range(seed, seed + count):
+        scene = random_markers(_VIEW, np.random.default_rng(index), 8, **how)
+        yield Taken(scene, condition, index, _VIEW.camera)
+
+
+def test_ours_beat_subpix_by_far_on_clean_pictures():
+    study = observe([Ours(), PlainOpenCv(SUBPIX)], taken(CLEAN))
+    ours, plain = (scoring.corner_error(study[name]) for name in (OURS, SUBPIX))
+    assert ours[0] < 0.05 and ours[0] < plain[0] / 3 and ours[1] < plain[1] / 2
+    off, turned = scoring.pose_error(study[OURS])
+    plain_off, plain_turned = scoring.pose_error(study[SUBPIX])
+    assert off < plain_off / 3 and turned < plain_turned / 2
+
+
+def test_the_same_twice_is_the_same():
+    first, again = (observe([Ours()], taken(CLEAN, 1))[OURS] for _ in range(2))
+    assert [sample.corner_errors.tolist() for sample in first] \
+        == [sample.corner_errors.tolist() for sample in again]
+
+
+@pytest.mark.parametrize('measure', [board, false_ids, motion])
+def test_measures_yield_rows_of_every_method(bench, measure):
+    for row in measure(bench):
+        assert {OURS, 'NONE'} <= set(row.values)
+        assert row.count > 0 and all(np.isfinite(row.values[OURS]))
+        assert row.verdict in ('', 'met', 'MISSED')
+        assert json.loads(json.dumps(row.as_dict()))['measure'] == row.measure
+
+
+def test_a_table_and_charts_are_made(bench):
+    rows = [*corners(bench), *recall(bench), *poses(bench)]
+    assert {condition.name for condition in CONDITIONS} <= {
+        row.case.split(',')[0] for row in rows if row.measure.startswith('corners')}
+    lines = format_table(rows, (OURS, 'NONE', SUBPIX)).splitlines()
+    assert len(lines) == len(rows) + 2
+    assert lines[0].split()[:2] == ['measure', 'case'] and OURS in lines[0]
+    by_size, by_tilt = charts(bench.singles(CLEAN))
+    for chart in (by_size, by_tilt):
+        assert set(chart.curves) == {OURS, 'NONE', SUBPIX}
+        assert len(chart.curves[OURS].middles) == len(chart.curves[OURS].medians) == 8
+
+
+@pytest.mark.parametrize('target, ours, met', [
+    (Target('<=', (0.05, 0.15)), (0.05, 0.1), True),
+    (Target('<=', (0.05, 0.15)), (0.04, 0.2), False),
+    (Target('>=', (0.995,)), (0.994,), False),
+    (Target('in', (92, 98)), (95.0, 98.5), False),
+    (Target('in', (92, 98)), (95.0, 93.0), True),
+    (Target('<=', method=SUBPIX), (0.2, 1.0), True),
+    (Target('>=', method=SUBPIX), (0.2, 1.0), False),
+    (Target('<=', (1.0,)), (float('nan'),), False)])
+def test_a_target_is_met_or_missed(target, ours, met):
+    row = Row('measure', 'case', {OURS: ours, SUBPIX: (0.3, 1.0)}, target)
+    assert row.verdict == ('met' if met else 'MISSED')
+
+
+def sample(estimate, tilt=40.0):
+    item, truth = marker_at(_VIEW, 100, tilt, 0.3)
+    made, _ = scoring.sample_of(_VIEW.camera, truth, [])
+    return dataclasses.replace(made, corners=truth.corners + (0.3, -0.4), estimate=estimate)
+
+
+def test_errors_are_measured_as_they_were_made():
+    _, truth = marker_at(_VIEW, 100, 40, 0.3)
+    pose = truth.camera_from_marker.copy()
+    pose[:3, 3] *= 1.01
+    pose[:3, :3] = cv2.Rodrigues(np.array([0.0, np.radians(2), 0.0]))[0] @ pose[:3, :3]
+    seen = sample(Estimate(pose, covariance=np.eye(6)))
+    assert scoring.corner_error([seen]) == pytest.approx((0.5, 0.5))
+    assert scoring.pose_error([seen]) == pytest.approx((1.0, 2.0))
+    assert seen.size == pytest.approx(100) and seen.tilt == pytest.approx(40)
+    assert scoring.flips([seen]) == (0, 0)
+
+
+def test_the_mirrored_pose_is_a_flip():
+    _, truth = marker_at(_VIEW, 100, 40, 0.3)
+    pose = truth.camera_from_marker.copy()
+    sight = pose[:3, 3] / np.linalg.norm(pose[:3, 3])
+    half_turns = [2 * np.outer(axis, axis) - np.eye(3) for axis in (sight, [0.0, 0.0, 1.0])]
+    pose[:3, :3] = half_turns[0] @ pose[:3, :3] @ half_turns[1]
+    assert scoring.flips([sample(Estimate(pose))]) == (100, 100)
+    assert scoring.flips([sample(Estimate(pose, ambiguous=True))]) == (100, 0)
+
+
+def test_ellipsoids_hold_what_they_promise():
+    rng = np.random.default_rng(0)
+    spread = np.diag([1e-4, 2e-4, 1e-3, 0.01, 0.02, 0.005])
+    _, truth = marker_at(_VIEW, 100, 40, 0.3)
+    samples = []
+    for error in rng.multivariate_normal(np.zeros(6), spread ** 2, 400):
+        pose = truth.camera_from_marker.copy()
+        pose[:3, 3] += error[:3]
+        pose[:3, :3] = cv2.Rodrigues(error[3:])[0] @ pose[:3, :3]
+        samples.append(sample(Estimate(pose, covariance=spread ** 2)))
+    assert scoring.inside_ellipsoid(samples) == pytest.approx((95, 95), abs=3)
+
+
+def test_edges_that_lie_inside_shift_negative():
+    _, truth = marker_at(_VIEW, 100, 0, 0.0)
+    middle = truth.corners.mean(axis=0)
+    inside = middle + (truth.corners - middle) * 0.98
+    made, _ = scoring.sample_of(_VIEW.camera, truth, [Detection(3, inside)])
+    assert scoring.edge_bias([made]) == pytest.approx(-1.0, abs=0.05)
+
+
+def test_a_wrong_measure_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(['--only', 'nothing'])
+    assert 'corners' in capsys.readouterr().err and 'corners' in MEASURES
+
+
+@pytest.mark.skipif(not any(BUILD.glob('peer-*/pupil_apriltags')),
+                    reason='benchmarks/pose has not fetched AprilTag yet')
+def test_apriltag_agrees_with_opencv_on_corners():
+    method = AprilTag()
+    samples = observe([method], taken(CLEAN, 2))[method.name]
+    # The order of the corners and half a pixel would show.
+    assert scoring.corner_error(samples)[0] < 0.2
+    assert np.abs(scoring.corner_bias(samples)).max() < 0.03

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 import json
 import os
@@ -13,8 +14,10 @@ import time
 
 import cv2
 
+from benchmarks.fiducials.conditions import ORDINARY
 from benchmarks.fiducials.measures import Bench, FULL, MEASURES, QUICK
-from benchmarks.fiducials.methods import all_methods, APRILTAG, OURS, SUBPIX
+from benchmarks.fiducials.methods import all_methods, APRILTAG, OURS, packages, SUBPIX
+from benchmarks.fiducials.plots import charts, draw
 from benchmarks.fiducials.report import format_table, Row
 from benchmarks.harness.native import BUILD
 from benchmarks.harness.peer import PeerError
@@ -28,11 +31,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         'OpenCV and of AprilTag on rendered pictures with known truth: one table. Exit code: 0 '
         'when every target is met, 1 when one is missed, 2 when something could not be measured.')
     parser.add_argument('--quick', action='store_true',
-                        help='about a minute instead of a quarter of an hour: fewer pictures')
+                        help='two minutes instead of twenty: fewer pictures')
     parser.add_argument('--only', action='append', choices=sorted(MEASURES), metavar='MEASURE',
                         help='only this one, may be given several times: ' + ', '.join(MEASURES))
     parser.add_argument('--json', type=Path, default=BUILD / 'pose.json', metavar='FILE',
                         help='where everything goes (default: %(default)s)')
+    parser.add_argument('--plots', type=Path, metavar='FOLDER',
+                        help='also draw the error against size and tilt, as SVG files')
     parser.add_argument('--markdown', action='store_true', help='print the table as Markdown')
     return parser.parse_args(arguments)
 
@@ -65,16 +70,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in MEASURES if not options.only or name in options.only]
     begun = time.monotonic()
     try:
-        all_methods()
+        packages()
     except PeerError as error:
-        _say(f'benchmarks/pose: {error}')
+        _say(f'benchmarks/pose: AprilTag and matplotlib cannot be had: {error}')
         return 2
-    rows = _measure(Bench(plan, all_methods), names)
+    bench = Bench(plan, all_methods)
+    rows = _measure(bench, names)
+    drawn = charts(bench.singles(ORDINARY)) if options.plots or 'corners' in names else []
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        draw(drawn, options.plots, packages())
     print(format_table(rows, METHODS, options.markdown))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({
         'machine': _machine(), 'plan': 'quick' if options.quick else 'full',
-        'seconds': time.monotonic() - begun, 'rows': [row.as_dict() for row in rows]},
+        'seconds': time.monotonic() - begun, 'rows': [row.as_dict() for row in rows],
+        'charts': [asdict(chart) for chart in drawn]},
         indent=1) + '\n')
     _say(f'{time.monotonic() - begun:.0f} s; everything is in {options.json}')
     verdicts = {row.verdict for row in rows}
