@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from camws_bridge.settings import (
-    parse_marker_lengths, PARAMETERS, Settings, SettingsError, SettingsHolder)
+    parse_assignments, parse_marker_lengths, PARAMETERS, Settings, SettingsError, SettingsHolder)
 
 # Those that protocol.md promises to others.
 PROMISED = {
@@ -177,3 +177,11 @@ def test_frame_names_are_those_of_tf(name, value):
 def test_origins_are_origins(origin):
     with pytest.raises(SettingsError, match='parameter allowed_origins: .* allowed: '):
         Settings().with_values({'allowed_origins': [origin]})
+
+
+def test_detector_parameters_are_names_and_numbers():
+    assert parse_assignments(['minOtsuStdDev:4', 'polygonalApproxAccuracyRate:0.05']) == {
+        'minOtsuStdDev': 4.0, 'polygonalApproxAccuracyRate': 0.05}
+    for entry in ('minOtsuStdDev', 'minOtsuStdDev:', ':3', 'a b:3', 'x:nan', 'x:4.5.6'):
+        with pytest.raises(SettingsError, match=f"detector.parameters: '{entry}' is not allowed"):
+            Settings().with_values({'detector.parameters': [entry]})

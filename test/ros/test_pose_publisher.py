@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is built by scripts/setup')
 
-from geometry_msgs.msg import PoseArray
+from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
 from ros_side import LATCHED, RELIABLE
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
@@ -148,12 +148,25 @@ def test_markers_are_drawn_anew_for_each_image(graph):
     clear, *markers = drawn[0].markers
     assert clear.action == Marker.DELETEALL
     by_name = {(found.ns, found.id): found for found in markers}
-    assert set(by_name) == {('markers', 7), ('ids', 7), ('markers', 2), ('ids', 2), ('board', 0)}
+    assert set(by_name) == {('markers', 7), ('ids', 7), ('markers', 2), ('ids', 2), ('board', 0),
+                            ('covariance', 7), ('covariance', -1)}
     assert len(by_name) == len(markers)
     assert {found.header.frame_id for found in markers} == {'camera_optical'}
     assert {found.header.stamp.nanosec for found in markers} == {STAMP.nanosec}
     check_squares(by_name)
     check_board(by_name['board', 0])
+    check_ellipsoid(by_name['covariance', -1], BOARD_POSE, SNAPSHOT.board.covariance)
+    check_ellipsoid(by_name['covariance', 7], MARKER_POSE, SNAPSHOT.markers[0].covariance)
+
+
+def check_ellipsoid(drawn, pose, covariance):
+    assert drawn.type == Marker.SPHERE
+    assert matrix(drawn.pose)[:3, 3] == pytest.approx(pose[:3, 3])
+    # Its axes are the covariance's: 95 % of a normal distribution in space lie within 2.8 sigma.
+    axes = matrix(drawn.pose)[:3, :3]
+    half = np.array([drawn.scale.x, drawn.scale.y, drawn.scale.z]) / 2
+    np.testing.assert_allclose(axes @ np.diag((half / 2.7955) ** 2) @ axes.T,
+                               covariance[:3, :3], atol=1e-12)
 
 
 def check_squares(by_name):
@@ -222,3 +235,22 @@ def test_transforms_are_offered_as_tf2_does(graph):
     assert info.qos_profile.reliability is RELIABLE.reliability
     info, = poses.node.get_publishers_info_by_topic(graph.topic('tf_static'))
     assert info.qos_profile.durability is LATCHED.durability
+
+
+def test_the_board_has_a_pose_with_covariance(graph):
+    poses = Poses(graph, tf__publish=False)
+    assert not poses.publisher.is_wanted
+    arrived = poses.listen(PoseWithCovarianceStamped, 'board_pose')
+    assert poses.publisher.is_wanted
+    board = SNAPSHOT.board
+    for covariance in (board.covariance, None):
+        poses.publisher.publish(replace(SNAPSHOT, board=replace(board, covariance=covariance)))
+        graph.spin_until(lambda: arrived, 'a pose')
+        found = arrived.pop()
+        assert found.header.frame_id == 'camera_optical'
+        assert is_pose(found.pose.pose, BOARD_POSE)
+        expected = np.zeros((6, 6)) if covariance is None else covariance
+        np.testing.assert_allclose(found.pose.covariance.reshape(6, 6), expected)
+    poses.publisher.publish(replace(SNAPSHOT, board=None))
+    graph.spin_for(0.1)
+    assert not arrived

@@ -2,11 +2,14 @@ from builders import facing, grid_board, LENSES, make_camera, poses
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
+from camws_bridge.vision import covariance
 from camws_bridge.vision.boards import marker_square
 from camws_bridge.vision.camera import project_points, without_distortion
 from camws_bridge.vision.geometry import difference, transform_points
-from camws_bridge.vision.pose import reprojection_error, solve_board, solve_marker
+from camws_bridge.vision.pose import (
+    reprojection_error, solve_board, solve_marker, solve_markers)
 
 # Every lens with the raw image and with the rectified one (P's intrinsics, nothing else).
 CAMERAS = {**{lens: make_camera(lens) for lens in LENSES},
@@ -126,3 +129,108 @@ def test_a_whole_board_is_not_ambiguous():
     solved = solve_board(camera, points, see(camera, pose, points))
     assert not solved.ambiguous
     assert_near(solved, pose, 1e-5, 1e-4)
+
+
+def noisy(pose, length, count, sigma, seed=0):
+    """Return the corners (count x 4 x 2) of a marker seen that often, with noise (px)."""
+    corners = see(make_camera(), pose, marker_square(length))
+    return corners + sigma * np.random.default_rng(seed).standard_normal((count, 4, 2))
+
+
+def inside(solutions, pose):
+    """Return which 95 % ellipsoids hold the true pose."""
+    steps = [covariance.difference(found.camera_from_object, pose) for found in solutions]
+    return [step @ np.linalg.solve(found.covariance, step) < chi2.ppf(0.95, 6)
+            for step, found in zip(steps, solutions)]
+
+
+def test_many_markers_at_once_are_as_one_by_one():
+    camera = make_camera()
+    places = [facing(0.05 * index - 0.1, 0.0, 0.5, tilt=0.2 * index, spin=index)
+              for index in range(5)]
+    lengths = np.linspace(0.03, 0.08, 5)
+    corners = np.array([see(camera, pose, marker_square(length))
+                        for pose, length in zip(places, lengths)])
+    corners[2] = 50.0       # no marker at all, which is nobody else's trouble
+    together = solve_markers(camera, corners, lengths)
+    assert together[2] is None
+    for index in (0, 1, 3, 4):
+        alone = solve_marker(camera, corners[index], lengths[index])
+        np.testing.assert_allclose(together[index].camera_from_object, alone.camera_from_object,
+                                   atol=1e-6)
+        assert_near(together[index], places[index], 1e-4, 2e-3)
+    assert solve_markers(camera, np.zeros((0, 4, 2)), np.zeros(0)) == []
+
+
+@pytest.mark.parametrize('lens', ['plumb_bob-5', 'equidistant-4'])
+def test_the_covariance_holds_the_truth(lens):
+    camera, pose, sigma = make_camera(lens), facing(0.06, -0.04, 0.4, tilt=0.7, turn=0.2), 0.1
+    corners = see(camera, pose, marker_square(0.08)) + sigma * np.random.default_rng(
+        0).standard_normal((400, 4, 2))
+    spread = np.tile(sigma ** 2 * np.eye(2), (400, 4, 1, 1))
+    solutions = solve_markers(camera, corners, np.full(400, 0.08), None, spread)
+    assert not any(found.ambiguous for found in solutions)
+    assert np.mean(inside(solutions, pose)) == pytest.approx(0.95, abs=0.03)
+
+
+def test_corners_count_by_how_far_they_are_trusted():
+    camera, pose = make_camera(), facing(0.0, 0.0, 0.4, tilt=0.5)
+    points = BOARD.corners.reshape(-1, 3)
+    spread = np.tile(0.05 ** 2 * np.eye(2), (len(points), 1, 1))
+    # One in three is out by a pixel and says so.
+    spread[::3] = 4.0 * np.eye(2)
+    pixels = see(camera, pose, points)
+    pixels[::3] += (1.0, 0.5)
+    trusting = solve_board(camera, points, pixels)
+    told = solve_board(camera, points, pixels, None, spread)
+    errors = [difference(found.camera_from_object, pose)[0] for found in (told, trusting)]
+    assert errors[0] < 0.1 * errors[1]
+
+
+def test_an_ambiguous_rotation_is_uncertain_by_the_other_branch():
+    pose = facing(0.02, 0.0, 1.0, tilt=0.25)
+    solutions = solve_markers(make_camera(), noisy(pose, 0.03, 30, 0.1), np.full(30, 0.03))
+    assert all(found.ambiguous for found in solutions)
+    for found in solutions:
+        assert 1.0 <= found.error_ratio
+        apart = difference(found.camera_from_object, facing(0.02, 0.0, 1.0, tilt=-0.25))[1]
+        assert np.sqrt(np.trace(found.covariance[3:, 3:])) > 0.2 * min(apart, 0.3)
+    clear = solve_marker(make_camera(), noisy(facing(z=0.4, tilt=0.8), 0.1, 1, 0.05)[0], 0.1)
+    assert clear.error_ratio > 5
+    assert np.sqrt(np.trace(clear.covariance[3:, 3:])) < 0.02
+
+
+def test_a_few_wrong_corners_are_left_out():
+    camera, pose = make_camera(), facing(0.0, 0.02, 0.5, tilt=0.4)
+    points = BOARD.corners.reshape(-1, 3)
+    pixels = see(camera, pose, points) + 0.05 * np.random.default_rng(0).standard_normal((48, 2))
+    pixels[4:8] += (7.0, -5.0)
+    pixels[20] += 2.0
+    found = solve_board(camera, points, pixels)
+    assert np.flatnonzero(~found.used).tolist() == [4, 5, 6, 7, 20]
+    assert_near(found, pose, 2e-4, 1e-3)
+    assert found.error_px < 0.12
+
+
+def test_even_when_nearly_half_are_wrong_the_others_agree():
+    camera, pose = make_camera(), facing(0.0, 0.02, 0.5, tilt=0.4)
+    points = BOARD.corners.reshape(-1, 3)
+    pixels = see(camera, pose, points)
+    pixels[:20] = see(camera, facing(0.05, -0.03, 0.6, turn=0.9, spin=1.0), points[:20])
+    found = solve_board(camera, points, pixels)
+    assert not found.used[:20].any()
+    assert found.used[20:].all()
+    assert_near(found, pose, 1e-4, 1e-3)
+
+
+def test_points_in_one_line_have_no_pose():
+    camera = make_camera()
+    line = np.column_stack([np.linspace(-0.1, 0.1, 8), np.zeros(8), np.zeros(8)])
+    found = solve_board(camera, line, see(camera, facing(tilt=0.3), line))
+    # Whatever turn about the line is taken, the covariance says that nothing is known of it.
+    assert found is None or np.sqrt(found.covariance[3, 3]) > 1.0
+
+
+def test_a_marker_seen_from_behind_is_none():
+    corners = see(make_camera(), facing(tilt=0.3), marker_square(0.06))
+    assert solve_marker(make_camera(), corners[::-1], 0.06) is None

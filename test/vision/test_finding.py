@@ -1,0 +1,82 @@
+from builders import DICTIONARY, facing, make_camera, make_view, marker_sheet, render
+import cv2
+import numpy as np
+import pytest
+
+from camws_bridge.vision.boards import marker_square
+from camws_bridge.vision.camera import project_points
+from camws_bridge.vision.finding import MarkerFinder
+from camws_bridge.vision.geometry import transform_points
+from camws_bridge.vision.tracking import TrackingOptions
+
+CAMERA, LENGTH = make_camera(), 0.07
+
+
+def look(step, gamma=1.0):
+    """Return a picture of two moving markers and their true corners."""
+    poses = (facing(-0.1 + 0.003 * step, 0.0, 0.5, tilt=0.4, spin=0.02 * step),
+             facing(0.1, 0.06 - 0.002 * step, 0.5, turn=-0.5))
+    gray = render(CAMERA, *((marker_sheet(index, LENGTH), pose)
+                            for index, pose in enumerate(poses)))
+    light = cv2.GaussianBlur(gray.astype(np.float32) / 255, (0, 0), 0.7) * 0.75 + 0.1
+    truth = [project_points(CAMERA, transform_points(pose, marker_square(LENGTH)))
+             for pose in poses]
+    return np.round(255 * light ** (1 / gamma)).astype(np.uint8), truth
+
+
+def off(found, truth):
+    return max(np.linalg.norm(one.corners - corners, axis=1).max()
+               for one, corners in zip(found, truth, strict=True))
+
+
+def test_markers_that_are_followed_are_as_exact_as_those_found():
+    finder = MarkerFinder(DICTIONARY, tracking=TrackingOptions(search_every=100))
+    for step in range(12):
+        gray, truth = look(step)
+        found = finder.find(gray, CAMERA)
+        assert [one.marker_id for one in found] == [0, 1]
+        assert [one.by_edges for one in found] == [4, 4]
+        assert off(found, truth) < 0.25
+        assert all(one.covariance.shape == (4, 2, 2) for one in found)
+    assert finder._tracker.searched == 1
+
+
+def test_who_takes_the_place_of_another_is_not_taken_for_it():
+    finder = MarkerFinder(DICTIONARY)
+    for marker_id in (3, 8):
+        gray = render(CAMERA, (marker_sheet(marker_id, LENGTH), facing()))
+        assert [one.marker_id for one in finder.find(gray, CAMERA)] == [marker_id]
+
+
+@pytest.mark.parametrize('learn', [True, False])
+def test_the_edge_shift_of_the_camera_is_learned(learn):
+    finder = MarkerFinder(DICTIONARY, learn_shift=learn, tracking=TrackingOptions(enabled=False))
+    for step in range(3):
+        gray, truth = look(step, gamma=2.2)
+        found = finder.find(gray, CAMERA)
+    if learn:
+        assert finder.edge_shift.px > 0.1
+        assert off(found, truth) < 0.25
+    else:
+        assert finder.edge_shift.px == 0.0
+        assert off(found, truth) > 0.35
+
+
+def test_other_refinements_are_opencvs_own():
+    gray, truth = look(0)
+    for refinement, limit in (('subpix', 1.0), ('contour', 3.0), ('none', 3.0)):
+        found = MarkerFinder(DICTIONARY, refinement).find(gray, CAMERA)
+        assert off(found, truth) < limit
+        assert [(one.covariance, one.by_edges) for one in found] == [(None, 0)] * 2
+
+
+def test_without_a_camera_corners_are_still_refined():
+    view = make_view('plumb_bob-5')
+    found = MarkerFinder(DICTIONARY, min_perimeter_px=40).find(view.gray)
+    assert len(found) == 14
+    assert all(one.by_edges == 4 for one in found)
+
+
+def test_nothing_is_found_in_an_empty_image():
+    finder = MarkerFinder(DICTIONARY)
+    assert finder.find(np.full((120, 160), 90, np.uint8), CAMERA) == ()
