@@ -13,7 +13,7 @@ import pytest
 # The benchmarks are no package that is installed.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from benchmarks.fiducials.conditions import CLEAN, CONDITIONS, develop
+from benchmarks.fiducials.conditions import CHEAP, CLEAN, CONDITIONS, develop, PHONE
 from benchmarks.fiducials.main import main
 from benchmarks.fiducials.measures import (
     Bench, board, corners, false_ids, MEASURES, motion, observe, Plan, poses, recall, Taken)
@@ -81,9 +81,9 @@ def test_a_pixel_is_the_mean_of_what_its_rays_meet(row_skew):
     view = View(demo_camera_model(640, 480), row_skew)
     item, _ = marker_at(view, 40, 50, 0.4, (560.0, 420.0))
     image = render(view, gray_wall(), [item])
-    # The same by another way: a plain 32 x 32 grid of samples, each undistorted by itself.
+    # The same by another way: a plain 16 x 16 grid of samples, each undistorted by itself.
     rows, columns = np.mgrid[390:450, 530:590]
-    offsets = (np.arange(32) + 0.5) / 32 - 0.5
+    offsets = (np.arange(16) + 0.5) / 16 - 0.5
     x = columns[..., None, None] + offsets[:, None]
     y = rows[..., None, None] + offsets
     x, y = np.broadcast_arrays(x - row_skew * (y - 240), y)
@@ -99,7 +99,7 @@ def test_a_pixel_is_the_mean_of_what_its_rays_meet(row_skew):
     expected = light.reshape(60, 60, -1).mean(-1)
     assert np.ptp(expected) > 0.7
     difference = image[390:450, 530:590] - expected
-    assert np.abs(difference).max() < 0.05 and np.sqrt(np.mean(difference ** 2)) < 0.006
+    assert np.abs(difference).max() < 0.06 and np.sqrt(np.mean(difference ** 2)) < 0.006
 
 
 def test_more_samples_change_nothing_that_matters():
@@ -150,7 +150,7 @@ def test_the_board_is_where_its_markers_are():
         assert truth.corners == pytest.approx(_VIEW.project(corners), abs=1e-9)
 
 
-@pytest.mark.parametrize('condition', CONDITIONS, ids=lambda condition: condition.name)
+@pytest.mark.parametrize('condition', (*CONDITIONS, PHONE, CHEAP), ids=lambda how: how.name)
 def test_no_condition_moves_the_picture(condition):
     # A disc of light: its centre of mass stays, whatever was done to the picture.
     rows, columns = np.mgrid[:120, :160]

@@ -21,6 +21,7 @@ class Condition:
     (1: white paper just below saturation), ``shadow`` what a hard shadow leaves of the light,
     ``gamma`` the encoding's, ``sharpen`` the amount of an unsharp mask, ``jpeg`` a quality (0:
     none), ``occluded`` the range (in sides) of the size of what covers a corner of each marker.
+    With ``bayer`` every pixel sees one colour of a gray scene and the others are interpolated.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Condition:
     sharpen: float = 0.0
     jpeg: int = 0
     occluded: tuple[float, float] | None = None
+    bayer: bool = False
 
 
 CLEAN = Condition('clean', noise=0.0)
@@ -53,6 +55,7 @@ CONDITIONS = (
               gamma=2.2, jpeg=80),
 )
 PHONE = Condition('phone', gamma=2.2, sharpen=1.0, jpeg=90, noise=2.0)
+CHEAP = Condition('cheap', bayer=True, jpeg=40)
 
 
 def by_name(name: str) -> Condition:
@@ -75,10 +78,20 @@ def develop(light: Array, condition: Condition, rng: np.random.Generator) -> Arr
     if condition.sharpen:
         values += condition.sharpen * (values - cv2.GaussianBlur(values, (0, 0), 1.0))
     image = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    if condition.bayer:
+        image = np.asarray(cv2.cvtColor(_mosaic(image), cv2.COLOR_BayerBG2GRAY), np.uint8)
     if condition.jpeg:
         encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, condition.jpeg])[1]
         return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
     return image
+
+
+def _mosaic(image: Array) -> Array:
+    """Return what a sensor with a Bayer pattern sees of gray in light that is not quite white."""
+    gains = np.array([[0.9, 1.0], [1.0, 0.95]])
+    height, width = image.shape
+    tiled = np.tile(gains, (height // 2 + 1, width // 2 + 1))[:height, :width]
+    return np.asarray(np.rint(image * tiled), np.uint8)
 
 
 def _plane(rng: np.random.Generator, width: int, height: int) -> FloatArray:

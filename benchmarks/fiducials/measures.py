@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from benchmarks.fiducials import scoring
-from benchmarks.fiducials.conditions import by_name, CLEAN, Condition, CONDITIONS, ORDINARY, PHONE
+from benchmarks.fiducials.conditions import (
+    by_name, CHEAP, CLEAN, Condition, CONDITIONS, ORDINARY, PHONE)
 from benchmarks.fiducials.methods import (
     APRILTAG, APRILTAG_DICTIONARY, Following, Method, Ours, OURS, PlainOpenCv, SUBPIX)
 from benchmarks.fiducials.renderer import View
@@ -325,6 +326,10 @@ def _broken(bench: Bench) -> Iterator[tuple[str, Iterator[Taken]]]:
         view, 'wrong', ORDINARY, count), wrong)
     yield 'lens distortion not known', _handed(_singles(
         view, 'distortion', ORDINARY, count), replace(camera, d=np.zeros(0)))
+    wide = replace(camera, d=np.array([-0.35, 0.12, 0.0, 0.0, 0.0]))
+    yield 'strong distortion not known', _handed(_singles(
+        View(wide), 'strong distortion', ORDINARY, count), replace(camera, d=np.zeros(0)))
+    yield 'Bayer pattern, JPEG 40', _singles(view, 'cheap', CHEAP, count)
     yield 'sharpened, gamma 2.2, JPEG 90 (a phone)', _singles(view, 'phone', PHONE, count)
     yield 'rolling shutter, 2 % skew', _singles(
         View(camera, 0.02), 'rolling', ORDINARY, count)
