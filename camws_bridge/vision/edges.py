@@ -38,12 +38,19 @@ _LEAST_STEP, _LEAST_CONTRAST = 0.4, 8.0
 _LEAST_SUPPORT, _LARGEST_SCATTER = 0.5, 0.5
 # Corners that move further than the larger of these (px, share of the side) were no such corners.
 _FARTHEST_PX, _FARTHEST_SHARE = 4.0, 0.12
+# A step's width as measured is less than its own, since the window ends: at most this share of
+# the reach, however wide it is; no less than this share of it is believed.
+_WIDEST, _LEAST_OF_WIDTH = 0.45, 0.12
+# A border narrow for its blur is seen too narrow: by so many px times the cube of the step's width
+# in modules, on rendered truth the same for all blurs.
+_BLUR_BIAS, _LARGEST_BLUR_BIAS = 0.45, 0.09
 # How far an edge's end may be off across the edge, measured on rendered truth. Its variance is
-# the sum of this much (px) squared; of what blur does to a narrow border, by its width and the
-# square of its share of the border; and of the squared scatter of the edge's points times a
-# factor, which grows for short edges. And the standard deviation of corners not given by edges.
-_SIGMA_LEAST, _SIGMA_OF_BLUR, _VARIANCE_BY_SCATTER, _SHORT_PX = 0.01, 3.0, 1.3, 30.0
-_SIGMA_UNREFINED = 0.5
+# the sum of this much (px) squared; of what such blur leaves, by the square of the step's width
+# in modules; and of the squared scatter of the edge's points times a factor, which grows for
+# short edges and (beyond so many px of scatter) in noise, some of whose points are left out. And
+# the standard deviation of corners that are not given by edges.
+_SIGMA_LEAST, _VARIANCE_BY_SCATTER, _SHORT_PX, _NOISY = 0.01, 1.1, 20.0, 0.06
+_SIGMA_OF_BLUR, _LARGEST_SIGMA_OF_BLUR, _SIGMA_UNREFINED = 0.35, 0.16, 1.0
 # Modules (px) and points of inner edges from which on a marker tells the edge shift.
 _LEAST_MODULE, _LEAST_INNER_POINTS = 4.0, 8
 # The edge shift (px): how large it may be before anything is known, how far it drifts from image
@@ -129,7 +136,7 @@ class _Edges:
     ends: FloatArray
     good: Array             # n x 4
     scatter: FloatArray     # n x 4, px
-    width: FloatArray       # n x 4, px: the standard deviation of the step from black to white
+    blur: FloatArray        # n x 4: the width of the step from black to white, in modules
 
 
 @cache
@@ -165,10 +172,10 @@ def refine_corners(gray: Array, corners: FloatArray, camera: CameraModel | None 
     reach = np.clip(module * _REACH_MODULES, _REACH_LEAST, reach_px)
     # Corners that are none give numbers that are none, which are sorted out in the end.
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-        edges = _fit(gray, lens, start, reach, _COARSE, 0.0)
+        edges = _fit(gray, lens, start, reach, _COARSE, modules, 0.0)
         reach = np.minimum(reach, _REACH_MOST)
-        edges = _fit(gray, lens, _intersect(edges, start), reach, _FINE, shift)
-        refined = _checked(lens, corners, start, edges, modules)
+        edges = _fit(gray, lens, _intersect(edges, start), reach, _FINE, modules, shift)
+        refined = _checked(lens, corners, start, edges)
     return _with_subpix(gray, refined) if fall_back and not refined.by_edges.all() else refined
 
 
@@ -254,7 +261,7 @@ class EdgeShift:
 
 
 def _fit(gray: Array, lens: _Lens, quads: FloatArray, reach: FloatArray, shares: FloatArray,
-         shift: float) -> _Edges:
+         modules: int, shift: float) -> _Edges:
     """Fit a line to each edge of quads (n x 4 x 2, undistorted) that are nearly right."""
     along = quads[:, _NEXT] - quads
     length = np.sqrt(along[..., 0] ** 2 + along[..., 1] ** 2) + 1e-9
@@ -262,14 +269,19 @@ def _fit(gray: Array, lens: _Lens, quads: FloatArray, reach: FloatArray, shares:
     normals = along[..., ::-1] * (1.0, -1.0) / length[..., None]
     pixels, step, scale = lens.step_across(quads, along, normals, shares)
     offset, weight, width = _edge_points(gray, pixels, step, reach)
-    offset = (offset + shift) / scale
+    # The border's other edge, where white begins again, comes near when the step is wide.
+    border = (length[:, _PREVIOUS] + length[:, _NEXT]) / (2 * modules)
+    blur = width / np.maximum(
+        1 - (width / (_WIDEST * reach[:, None])) ** 2, _LEAST_OF_WIDTH) / border
+    inwards = np.minimum(_BLUR_BIAS * blur ** 3, _LARGEST_BLUR_BIAS)
+    offset = (offset + shift + inwards[..., None]) / scale
     at, tilt, support, scatter = _lines(shares - 0.5, offset, weight)
     good = (support >= _LEAST_SUPPORT) & (scatter <= _LARGEST_SCATTER)
     # Offsets at both ends: the line is at + tilt * (share of the edge - 1/2).
     at, tilt = np.where(good, at, 0.0), np.where(good, tilt, 0.0)
     starts = quads + (at - tilt / 2)[..., None] * normals
     ends = quads[:, _NEXT] + (at + tilt / 2)[..., None] * normals
-    return _Edges(starts, ends, good, scatter, width)
+    return _Edges(starts, ends, good, scatter, blur)
 
 
 def _edge_points(gray: Array, pixels: FloatArray, step: FloatArray, reach: FloatArray
@@ -366,8 +378,8 @@ def _intersect(edges: _Edges, otherwise: FloatArray) -> FloatArray:
     return np.where(parallel[..., None], otherwise, start + share[..., None] * before)
 
 
-def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges,
-             modules: int) -> RefinedCorners:
+def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges
+             ) -> RefinedCorners:
     """Keep intersections that the edges support; others stay as they were."""
     met = _intersect(edges, start)
     sides = _sides(corners)
@@ -380,12 +392,12 @@ def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges,
     count = edges.good.sum(axis=1)
     residual = np.where(count > 0, np.sqrt(squared.sum(axis=1) / np.maximum(count, 1)), np.nan)
     refined = np.where(by_edges[..., None], found, corners)
-    covariance = np.where(by_edges[..., None, None], _covariance(refined, edges, modules),
+    covariance = np.where(by_edges[..., None, None], _covariance(refined, edges),
                           _SIGMA_UNREFINED ** 2 * np.eye(2))
     return RefinedCorners(refined, covariance, by_edges, residual)
 
 
-def _covariance(corners: FloatArray, edges: _Edges, modules: int) -> FloatArray:
+def _covariance(corners: FloatArray, edges: _Edges) -> FloatArray:
     """
     Return the covariances (n x 4 x 2 x 2, px squared) of corners where two edges meet.
 
@@ -396,11 +408,10 @@ def _covariance(corners: FloatArray, edges: _Edges, modules: int) -> FloatArray:
     along = corners[:, _NEXT] - corners
     length = np.sqrt(np.sum(along ** 2, axis=-1)) + 1e-9
     normals = along[..., ::-1] * (1.0, -1.0) / length[..., None]
-    # The border's other edge comes near where the step is wide.
-    border = (length[:, _PREVIOUS] + length[:, _NEXT]) / (2 * modules)
-    blurred = _SIGMA_OF_BLUR * edges.width * (edges.width / border) ** 2
+    blurred = np.minimum(_SIGMA_OF_BLUR * edges.blur ** 2, _LARGEST_SIGMA_OF_BLUR)
+    scattered = edges.scatter ** 2 * (1 + (edges.scatter / _NOISY) ** 2)
     variance = _SIGMA_LEAST ** 2 + blurred ** 2 + (
-        _VARIANCE_BY_SCATTER * edges.scatter ** 2 * (1 + _SHORT_PX / length))
+        _VARIANCE_BY_SCATTER * scattered * (1 + _SHORT_PX / length))
     first, second = normals[:, _PREVIOUS], normals
     cross = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
     cross = np.where(np.abs(cross) < 0.05, 0.05, cross)

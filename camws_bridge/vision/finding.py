@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -104,10 +103,9 @@ class MarkerFinder:
 
 def _with_corners(found: Sequence[Detection], fit: RefinedCorners) -> list[Detection]:
     counts = fit.by_edges.sum(axis=1)
-    return [replace(detection, corners=fit.corners[index], covariance=fit.covariance[index],
-                    edge_residual_px=float(fit.residual[index]) if counts[index] else None,
-                    by_edges=int(counts[index]))
-            for index, detection in enumerate(found)]
+    return [Detection(detection.marker_id, corners, covariance, residual if count else None, count)
+            for detection, corners, covariance, residual, count in zip(
+                found, fit.corners, fit.covariance, fit.residual.tolist(), counts.tolist())]
 
 
 def _stack(corners: Sequence[FloatArray]) -> FloatArray:

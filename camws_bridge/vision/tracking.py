@@ -9,7 +9,8 @@ after one was lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+import math
 
 import cv2
 import numpy as np
@@ -69,7 +70,7 @@ class _Track:
                                     axis=1)).min())
 
     def predicted(self) -> _Track:
-        return replace(self, corners=self.corners + self.velocity)
+        return _Track(self.marker_id, self.corners + self.velocity, self.velocity)
 
     def region(self, shape: Sequence[int]) -> Box:
         margin = (_MARGIN_SHARE * self.side + _MARGIN_PX
@@ -79,8 +80,8 @@ class _Track:
                 min(shape[1], int(high[0]) + 1), min(shape[0], int(high[1]) + 1))
 
     def distance(self, found: Detection) -> float:
-        gap = found.corners.mean(axis=0) - self.corners.mean(axis=0)
-        return float(np.hypot(gap[0], gap[1]))
+        x, y = (found.corners - self.corners).sum(axis=0).tolist()
+        return math.hypot(x, y) / 4
 
 
 class Tracker:
@@ -130,8 +131,9 @@ class Tracker:
     def correct(self, refined: Sequence[Detection]) -> None:
         """Take better corners of what ``detect`` just returned, in the same order."""
         for index, found in enumerate(refined[:len(self._tracks)]):
-            if found.marker_id == self._tracks[index].marker_id:
-                self._tracks[index] = replace(self._tracks[index], corners=found.corners)
+            track = self._tracks[index]
+            if found.marker_id == track.marker_id:
+                self._tracks[index] = _Track(track.marker_id, found.corners, track.velocity)
 
     def _must_search(self, expected: Sequence[_Track]) -> bool:
         if not expected or self._patience > 0:
@@ -204,11 +206,12 @@ class Tracker:
             self._lost = set()
         self._since_search += 1
         for detection in sorted(found, key=lambda detection: detection.marker_id):
-            old = min((track for track in before if track.marker_id == detection.marker_id),
-                      key=lambda track: track.distance(detection), default=None)
+            olds = [track for track in before if track.marker_id == detection.marker_id]
             velocity = np.zeros(2)
-            if old is not None:
-                velocity = detection.corners.mean(axis=0) - old.corners.mean(axis=0)
+            if olds:
+                old = olds[0] if len(olds) == 1 else min(
+                    olds, key=lambda track: track.distance(detection))
+                velocity = (detection.corners - old.corners).sum(axis=0) / 4
             self._tracks.append(_Track(detection.marker_id, detection.corners, velocity))
 
 
