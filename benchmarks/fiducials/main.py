@@ -31,7 +31,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         'OpenCV and of AprilTag on rendered pictures with known truth: one table. Exit code: 0 '
         'when every target is met, 1 when one is missed, 2 when something could not be measured.')
     parser.add_argument('--quick', action='store_true',
-                        help='two minutes instead of twenty: fewer pictures')
+                        help='a minute or two instead of a quarter of an hour: fewer pictures')
     parser.add_argument('--only', action='append', choices=sorted(MEASURES), metavar='MEASURE',
                         help='only this one, may be given several times: ' + ', '.join(MEASURES))
     parser.add_argument('--json', type=Path, default=BUILD / 'pose.json', metavar='FILE',

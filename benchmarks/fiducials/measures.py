@@ -43,8 +43,8 @@ class Plan:
     repeats: int
 
 
-FULL = Plan(pictures=120, hard=200, boards=100, empty=600, sequences=6, frames=150, repeats=3)
-QUICK = Plan(pictures=10, hard=20, boards=12, empty=60, sequences=2, frames=60, repeats=2)
+FULL = Plan(pictures=80, hard=120, boards=60, empty=600, sequences=3, frames=120, repeats=3)
+QUICK = Plan(pictures=10, hard=20, boards=12, empty=60, sequences=1, frames=60, repeats=2)
 
 
 @dataclass(eq=False)
