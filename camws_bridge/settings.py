@@ -131,19 +131,21 @@ class DetectorSettings:
         True, 'Learn by how much white grows over black in the images (gamma, glare, ink) and '
         'take it off the edges.', live=True)
     window_min: int = parameter(
-        5, 'Smallest window of the adaptive threshold, in pixels (odd).', least=3, most=201,
+        7, 'Smallest window of the adaptive threshold, in pixels (odd).', least=3, most=201,
         check=_check_odd, live=True)
     window_max: int = parameter(
-        21, 'Largest window of the adaptive threshold, in pixels (odd).', least=3, most=201,
+        23, 'Largest window of the adaptive threshold, in pixels (odd). With edges it is half as '
+        'large, in the image at half size, where large markers are looked for.', least=3, most=201,
         check=_check_odd, live=True)
     window_step: int = parameter(
         16, 'Step between the windows of the adaptive threshold, in pixels.', least=1, most=200,
         live=True)
     threshold_constant: float = parameter(
-        7.0, 'Constant of the adaptive threshold, in gray values.', least=-50.0, most=100.0,
+        7.0, 'Constant of the adaptive threshold, in gray values; with edges it is lowered by '
+        'itself in dark images.', least=-50.0, most=100.0,
         live=True)
     min_perimeter_px: float = parameter(
-        52.0, 'Shortest outline of a marker that is looked at, in pixels.', least=8.0,
+        44.0, 'Shortest outline of a marker that is looked at, in pixels.', least=8.0,
         most=10000.0, live=True)
     error_correction_rate: float = parameter(
         0.6, 'Share of the bits that the dictionary can correct which is corrected.', least=0.0,

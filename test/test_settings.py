@@ -67,7 +67,7 @@ WRONG = [
     ('markers.lengths', ['-1:0.1'], "'-1:0.1'", 'id:metres'),
     ('markers.lengths', ['7:nan'], "'7:nan'", 'id:metres'),
     ('detector.window_min', 4, '4', 'an odd window'),
-    ('detector.window_min', 23, '23', r'at most detector.window_max \(21\)'),
+    ('detector.window_min', 25, '25', r'at most detector.window_max \(23\)'),
     ('tls.keyfile', 'key.pem', "''", 'a path'),
 ]
 

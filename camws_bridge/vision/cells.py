@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from camws_bridge.models import Array, FloatArray
-from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.vision.geometry import square_to_quad
 
 # Places of a cell that are looked at, in cells from its edge.
@@ -18,15 +17,17 @@ _PLACES = (0.3, 0.7)
 _LEAST_CONTRAST = 12.0
 # Cells that may be read wrong: a glint, a speck of dirt.
 _MOST_WRONG = 2
+# A border is one when this share of its cells is black: corners may be half a cell off.
+_LEAST_BORDER = 0.4
 _NO_MAP: Any = None
 
 
 class CellReader:
     """Compares the cells inside of corners with those of the markers of a dictionary."""
 
-    def __init__(self, dictionary: str, border: int = 1) -> None:
+    def __init__(self, dictionary: cv2.aruco.Dictionary, border: int = 1) -> None:
         """``border`` is the width of the black border, in modules."""
-        self._dictionary = get_dictionary(dictionary)
+        self._dictionary = dictionary
         self._border = border
         self.modules = int(self._dictionary.markerSize) + 2 * border
         self._known: dict[int, Array] = {}
@@ -37,9 +38,31 @@ class CellReader:
 
         An inverted marker, white where it should be black, agrees as well.
         """
+        right, contrast = self._compare(gray, corners, ids)
+        agree: Array = (np.abs(contrast) >= _LEAST_CONTRAST) & (
+            (~right).sum(axis=1) <= _MOST_WRONG)
+        return agree
+
+    def has_border(self, gray: Array, corners: FloatArray, ids: Sequence[int],
+                   inverted: bool = False) -> Array:
+        """
+        Tell (n, bool) which of n x 4 x 2 corners (px) have a border that is mostly black.
+
+        With ``inverted`` it may be white instead, and the cells as well.
+        """
+        right, contrast = self._compare(gray, corners, ids)
+        ring = np.ones((self.modules, self.modules), bool)
+        ring[self._border:-self._border, self._border:-self._border] = False
+        share = right[:, ring.ravel()].mean(axis=1)
+        has: Array = (share >= _LEAST_BORDER) & ((contrast > 0) | inverted)
+        return has
+
+    def _compare(self, gray: Array, corners: FloatArray, ids: Sequence[int]
+                 ) -> tuple[Array, FloatArray]:
+        """Return which cells (n x cells, bool) are as they should be, and white less black."""
         corners = np.asarray(corners, np.float64).reshape(-1, 4, 2)
         if not len(corners):
-            return np.zeros(0, bool)
+            return np.zeros((0, self.modules ** 2), bool), np.zeros(0)
         mapped = _places(self.modules) @ square_to_quad(corners).transpose(0, 2, 1)
         with np.errstate(all='ignore'):
             pixels = (mapped[..., :2] / mapped[..., 2:]).astype(np.float32)
@@ -51,10 +74,8 @@ class CellReader:
         bright = (cells * white).sum(axis=1) / count
         dark = (cells * ~white).sum(axis=1) / (white.shape[1] - count)
         middle, contrast = (bright + dark) / 2, bright - dark
-        read = (cells > middle[:, None]) == (contrast > 0)[:, None]
-        wrong = (read != white).sum(axis=1)
-        agree: Array = (np.abs(contrast) >= _LEAST_CONTRAST) & (wrong <= _MOST_WRONG)
-        return agree
+        right: Array = ((cells > middle[:, None]) == (contrast > 0)[:, None]) == white
+        return right, contrast.astype(np.float64)
 
     def _white(self, marker_id: int) -> Array:
         if marker_id not in self._known:

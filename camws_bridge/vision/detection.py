@@ -7,18 +7,22 @@ import cv2
 import numpy as np
 
 from camws_bridge.models import Array, Detection
+from camws_bridge.vision.cells import CellReader
 
 # What every supported OpenCV needs to find all markers: 4.12 to 5.0 drop a whole group of
 # candidates when its largest lies near the image's edge, and 5.0's own bit threshold costs recall.
 # Two windows of the adaptive threshold find what OpenCV's three do, in less time.
 _ROBUST = {'minMarkerDistanceRate': 0.05, 'minDistanceToBorder': 1, 'validBitIdThreshold': 0.5,
-           'adaptiveThreshWinSizeMin': 5, 'adaptiveThreshWinSizeMax': 21,
+           'adaptiveThreshWinSizeMin': 7, 'adaptiveThreshWinSizeMax': 23,
            'adaptiveThreshWinSizeStep': 16, 'adaptiveThreshConstant': 7.0,
-           'perspectiveRemovePixelPerCell': 8, 'perspectiveRemoveIgnoredMarginPerCell': 0.25,
+           'perspectiveRemovePixelPerCell': 4, 'perspectiveRemoveIgnoredMarginPerCell': 0.25,
            'errorCorrectionRate': 0.6,
            # OpenCV's own 0.3 leaves a window of 1 px on small markers, which doubles the error
            # of their corners (the spelling is OpenCV's).
            'relativeCornerRefinmentWinSize': 0.7}
+# Images whose gray values deviate by less than this are dark; the constant of their threshold is
+# lowered by as much, down to this share of it.
+_DARK, _LEAST_CONSTANT = 14.0, 0.75
 _REFINEMENTS = {
     'none': cv2.aruco.CORNER_REFINE_NONE,
     'subpix': cv2.aruco.CORNER_REFINE_SUBPIX,
@@ -76,7 +80,7 @@ def _set(parameters: cv2.aruco.DetectorParameters, name: str, value: float) -> N
 class MarkerDetector:
     """cv2.aruco.ArucoDetector with parameters that work out of the box."""
 
-    def __init__(self, dictionary: str, refinement: str = 'subpix', min_perimeter_px: float = 52.0,
+    def __init__(self, dictionary: str, refinement: str = 'subpix', min_perimeter_px: float = 44.0,
                  parameters: Mapping[str, float] | None = None) -> None:
         """
         Make the detector.
@@ -92,7 +96,9 @@ class MarkerDetector:
         self._parameters.cornerRefinementMethod = _REFINEMENTS[refinement]
         self._min_perimeter_px = min_perimeter_px
         self._perimeter_rate = 0.0
-        self._detector = cv2.aruco.ArucoDetector(get_dictionary(dictionary), self._parameters)
+        known = get_dictionary(dictionary)
+        self._detector = cv2.aruco.ArucoDetector(known, self._parameters)
+        self._cells = CellReader(known, self._parameters.markerBorderBits)
 
     def detect(self, gray: Array, min_perimeter_px: float | None = None
                ) -> tuple[Detection, ...]:
@@ -107,7 +113,18 @@ class MarkerDetector:
             return ()
         found = [Detection(int(marker_id), np.asarray(quad, np.float64).reshape(4, 2))
                  for marker_id, quad in zip(np.ravel(ids), corners)]
+        # OpenCV 5 takes the white around a marker for another marker now and then.
+        has_border = self._cells.has_border(
+            gray, np.array([detection.corners for detection in found]),
+            [detection.marker_id for detection in found], self._parameters.detectInvertedMarker)
+        found = [detection for detection, is_one in zip(found, has_border) if is_one]
         return tuple(sorted(_each_once(found), key=lambda detection: detection.marker_id))
+
+    def set_threshold_constant(self, constant: float) -> None:
+        """Change the constant of the adaptive threshold (gray values)."""
+        if constant != self._parameters.adaptiveThreshConstant:
+            self._parameters.adaptiveThreshConstant = constant
+            self._detector.setDetectorParameters(self._parameters)
 
     def _look_for(self, perimeter_rate: float) -> None:
         # OpenCV takes the shortest perimeter relative to the image's longer side.
@@ -129,6 +146,53 @@ def _each_once(found: list[Detection]) -> list[Detection]:
                    for other in kept):
             kept.append(detection)
     return kept
+
+
+class PyramidDetector:
+    """
+    Finds small markers in the image and large ones in the image at half size.
+
+    Of the windows of the adaptive threshold, the smallest is used in the image itself and half
+    the largest in the smaller one, where it costs a quarter. In dark images, of little contrast,
+    the constant of the threshold is lowered. Corners are as coarse as pixels of two: refine them.
+    """
+
+    def __init__(self, dictionary: str, min_perimeter_px: float = 44.0,
+                 parameters: Mapping[str, float] | None = None) -> None:
+        """Make the detector; ``min_perimeter_px`` and ``parameters`` as in MarkerDetector."""
+        given = {**_ROBUST, **(parameters or {})}
+        small, large = given['adaptiveThreshWinSizeMin'], given['adaptiveThreshWinSizeMax']
+        half = max(3, int(large / 2) // 2 * 2 + 1)
+        self._fine, self._coarse = (
+            MarkerDetector(dictionary, 'none', min_perimeter_px, {
+                **given, 'adaptiveThreshWinSizeMin': window, 'adaptiveThreshWinSizeMax': window})
+            for window in (small, half))
+        self._constant = given['adaptiveThreshConstant']
+
+    def detect(self, gray: Array) -> tuple[Detection, ...]:
+        """Return every marker in an image (h, w, uint8), by id; an id may stand twice."""
+        height, width = gray.shape
+        if min(height, width) < 2:
+            return ()
+        half = cv2.resize(gray[:height // 2 * 2, :width // 2 * 2], (width // 2, height // 2),
+                          interpolation=cv2.INTER_AREA)
+        contrast = float(half[::4, ::4].std())
+        constant = self._constant * min(1.0, max(_LEAST_CONSTANT, contrast / _DARK))
+        for detector in (self._fine, self._coarse):
+            detector.set_threshold_constant(constant)
+        # Pixel 0 of the smaller image covers pixels 0 and 1 of the other.
+        large = [Detection(found.marker_id, found.corners * 2 + 0.5)
+                 for found in self._coarse.detect(half)]
+        found = [*self._fine.detect(gray)]
+        found += [one for one in large if not any(_is_same(one, other) for other in found)]
+        return tuple(sorted(found, key=lambda detection: detection.marker_id))
+
+
+def _is_same(a: Detection, b: Detection) -> bool:
+    if a.marker_id != b.marker_id:
+        return False
+    gap = np.abs((a.corners - b.corners).sum(axis=0)).max() / 4
+    return bool(gap < max(_perimeter(a), _perimeter(b)) / 16)
 
 
 def _perimeter(detection: Detection) -> float:

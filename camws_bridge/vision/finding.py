@@ -7,9 +7,10 @@ import numpy as np
 
 from camws_bridge.models import Array, CameraModel, Detection, FloatArray
 from camws_bridge.vision.cells import CellReader
-from camws_bridge.vision.detection import MarkerDetector
+from camws_bridge.vision.detection import (
+    get_dictionary, MarkerDetector, PyramidDetector)
 from camws_bridge.vision.edges import EdgeShift, measure_shift, refine_corners, RefinedCorners
-from camws_bridge.vision.tracking import Tracker, TrackingOptions
+from camws_bridge.vision.tracking import Searcher, Tracker, TrackingOptions
 
 # A marker that is followed may be this far (px) from where it is expected.
 _FOLLOWED_REACH_PX = 6.0
@@ -25,7 +26,7 @@ class MarkerFinder:
     all have in common is learned (see ``vision/edges.py``).
     """
 
-    def __init__(self, dictionary: str, refinement: str = 'edges', min_perimeter_px: float = 52.0,
+    def __init__(self, dictionary: str, refinement: str = 'edges', min_perimeter_px: float = 44.0,
                  parameters: Mapping[str, float] | None = None,
                  tracking: TrackingOptions | None = None, learn_shift: bool = True) -> None:
         """
@@ -39,10 +40,14 @@ class MarkerFinder:
         own = 'none' if self._by_edges else refinement
         parameters = dict(parameters or {})
         follow = {**parameters, 'errorCorrectionRate': tracking.error_correction_rate}
-        self._cells = CellReader(dictionary, int(parameters.get('markerBorderBits', 1)))
-        self._tracker = Tracker(MarkerDetector(dictionary, own, min_perimeter_px, parameters),
-                                MarkerDetector(dictionary, own, min_perimeter_px, follow),
-                                tracking)
+        self._cells = CellReader(get_dictionary(dictionary),
+                                 int(parameters.get('markerBorderBits', 1)))
+        # Corners that are refined afterwards may be coarse.
+        search: Searcher = (
+            PyramidDetector(dictionary, min_perimeter_px, parameters) if self._by_edges
+            else MarkerDetector(dictionary, own, min_perimeter_px, parameters))
+        self._tracker = Tracker(
+            search, MarkerDetector(dictionary, own, min_perimeter_px, follow), tracking)
         self._learn_shift = learn_shift
         self.edge_shift = EdgeShift()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import math
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -84,6 +85,13 @@ class _Track:
         return math.hypot(x, y) / 4
 
 
+class Searcher(Protocol):
+    """What looks through whole images."""
+
+    def detect(self, gray: Array) -> tuple[Detection, ...]:
+        """Return every marker in an image (h, w, uint8), by id; an id may stand twice."""
+
+
 class Tracker:
     """
     Finds markers in image after image; remembers where they were.
@@ -92,7 +100,7 @@ class Tracker:
     where a marker is known to be and only that marker's id counts.
     """
 
-    def __init__(self, search: MarkerDetector, follow: MarkerDetector,
+    def __init__(self, search: Searcher, follow: MarkerDetector,
                  options: TrackingOptions | None = None) -> None:
         """Start without any track."""
         self._searcher, self._follower = search, follow

@@ -5,10 +5,15 @@ import pytest
 from camws_bridge.vision.boards import marker_square
 from camws_bridge.vision.camera import project_points
 from camws_bridge.vision.cells import CellReader
+from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.vision.geometry import transform_points
 
 CAMERA, POSE = make_camera(), facing(0.02, 0.01, 0.4, tilt=0.5, turn=0.3, spin=0.7)
 CORNERS = project_points(CAMERA, transform_points(POSE, marker_square(0.06)))[None]
+
+
+def make_reader(dictionary=DICTIONARY, **values):
+    return CellReader(get_dictionary(dictionary), **values)
 
 
 def look(marker_id, dictionary=DICTIONARY):
@@ -17,7 +22,7 @@ def look(marker_id, dictionary=DICTIONARY):
 
 @pytest.mark.parametrize('dictionary', [DICTIONARY, 'DICT_4X4_50', 'DICT_APRILTAG_36h11'])
 def test_a_marker_agrees_with_itself_alone(dictionary):
-    reader, gray = CellReader(dictionary), look(7, dictionary)
+    reader, gray = make_reader(dictionary), look(7, dictionary)
     assert reader.agrees(gray, CORNERS, [7]).tolist() == [True]
     assert reader.agrees(255 - gray, CORNERS, [7]).tolist() == [True]
     others = [marker_id for marker_id in range(50) if marker_id != 7]
@@ -25,12 +30,12 @@ def test_a_marker_agrees_with_itself_alone(dictionary):
 
 
 def test_its_size_is_that_of_the_dictionary():
-    assert CellReader('DICT_4X4_50').modules == 6
-    assert CellReader('DICT_APRILTAG_36h11', border=2).modules == 10
+    assert make_reader('DICT_4X4_50').modules == 6
+    assert make_reader('DICT_APRILTAG_36h11', border=2).modules == 10
 
 
 def test_turned_or_misplaced_corners_do_not_agree():
-    reader, gray = CellReader(DICTIONARY), look(7)
+    reader, gray = make_reader(), look(7)
     assert not reader.agrees(gray, np.roll(CORNERS, 1, axis=1), [7]).any()
     assert not reader.agrees(gray, CORNERS + 12, [7]).any()
     inside = CORNERS.mean(axis=1) + (CORNERS - CORNERS.mean(axis=1)) * 5 / 7
@@ -38,7 +43,7 @@ def test_turned_or_misplaced_corners_do_not_agree():
 
 
 def test_what_is_no_marker_does_not_agree():
-    reader = CellReader(DICTIONARY)
+    reader = make_reader()
     noise = np.random.default_rng(0).integers(0, 255, (360, 480)).astype(np.uint8)
     for gray in (noise, np.full((360, 480), 120, np.uint8)):
         assert not reader.agrees(gray, CORNERS, [7]).any()
@@ -47,8 +52,20 @@ def test_what_is_no_marker_does_not_agree():
 
 
 def test_a_speck_of_dirt_is_forgiven():
-    reader, gray = CellReader(DICTIONARY), look(7)
+    reader, gray = make_reader(), look(7)
     gray.flags.writeable = True
     x, y = CORNERS[0].mean(axis=0).round().astype(int)
     gray[y - 3:y + 3, x - 3:x + 3] = 255 - gray[y, x]
     assert reader.agrees(gray, CORNERS, [7]).all()
+
+
+def test_a_border_is_black_all_round_or_white_on_request():
+    reader, gray = make_reader(), look(7)
+    assert reader.has_border(gray, CORNERS, [7]).all()
+    # Corners may be coarse, and the id is not looked at closely.
+    assert reader.has_border(gray, CORNERS + (2, -2), [7]).all()
+    assert not reader.has_border(255 - gray, CORNERS, [7]).any()
+    assert reader.has_border(255 - gray, CORNERS, [7], inverted=True).all()
+    around = CORNERS.mean(axis=1) + (CORNERS - CORNERS.mean(axis=1)) * 1.45
+    assert not reader.has_border(gray, around, [7]).any()
+    assert reader.has_border(gray, np.zeros((0, 4, 2)), []).shape == (0,)

@@ -1,5 +1,5 @@
 import builders
-from builders import DICTIONARY, facing, make_camera, marker_sheet, render
+from builders import DICTIONARY, facing, make_camera, make_view, marker_sheet, render
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ import pytest
 from camws_bridge.vision.boards import marker_square
 from camws_bridge.vision.camera import project_points
 from camws_bridge.vision.detection import (
-    check_opencv, dictionary_names, get_dictionary, MarkerDetector)
+    check_opencv, check_parameters, dictionary_names, get_dictionary, MarkerDetector,
+    PyramidDetector)
 from camws_bridge.vision.geometry import transform_points
 
 
@@ -89,3 +90,66 @@ def test_the_renderer_of_the_tests_is_true():
     seen = np.array([found[marker_id] for marker_id in view.board.marker_ids])
     assert np.all(np.abs((seen - expected).mean((0, 1))) < 0.2)
     assert np.sqrt(np.mean((seen - expected) ** 2)) < 0.5
+
+
+@pytest.mark.parametrize(('window', 'perimeter'), [(5, 52), (7, 44)])
+def test_the_white_around_a_marker_is_no_marker(window, perimeter):
+    # OpenCV 5.0 sees marker 68 in what surrounds marker 0 here.
+    placed = [(marker_sheet(index, 0.06), facing(*place, 0.5, tilt=0.3))
+              for index, place in enumerate([(-0.1, 0.0), (0.1, 0.05)])]
+    detector = MarkerDetector(DICTIONARY, 'none', perimeter, {
+        'adaptiveThreshWinSizeMin': window, 'adaptiveThreshWinSizeMax': window + 16})
+    found = detector.detect(render(make_camera(), *placed))
+    assert [one.marker_id for one in found] == [0, 1]
+
+
+def test_large_markers_are_found_at_half_size_at_their_place():
+    camera = make_camera()
+    placed = [(marker_sheet(3, 0.03), facing(-0.15, 0.08, 0.5)),
+              (marker_sheet(8, 0.12), facing(0.08, -0.02, 0.4, tilt=0.3))]
+    gray = render(camera, *placed)
+    small, large = PyramidDetector(DICTIONARY).detect(gray)
+    assert (small.marker_id, large.marker_id) == (3, 8)
+    for found, (_, pose), length in ((small, placed[0], 0.03), (large, placed[1], 0.12)):
+        truth = project_points(camera, transform_points(pose, marker_square(length)))
+        assert np.abs(found.corners - truth).max() < 3
+        assert np.abs((found.corners - truth).mean(axis=0)).max() < 1.2
+
+
+def test_each_size_finds_what_the_other_does_not():
+    view = make_view()
+    detector = PyramidDetector(DICTIONARY, min_perimeter_px=40)
+    whole = {found.marker_id for found in detector._fine.detect(view.gray)}
+    both = [found.marker_id for found in detector.detect(view.gray)]
+    assert sorted(both) == sorted({*both})
+    assert {*both} >= whole
+    assert len(both) == 14
+
+
+def test_one_id_twice_is_twice_at_both_sizes():
+    twice = [(marker_sheet(7, 0.08), facing(x, 0, 0.4)) for x in (-0.09, 0.09)]
+    found = PyramidDetector(DICTIONARY).detect(render(make_camera(), *twice))
+    assert [one.marker_id for one in found] == [7, 7]
+
+
+def test_dark_images_have_a_lower_threshold():
+    gray = (render(make_camera(), (marker_sheet(3, 0.08), facing())).astype(float) * 0.05 + 8)
+    detector = PyramidDetector(DICTIONARY)
+    assert [one.marker_id for one in detector.detect(gray.astype(np.uint8))] == [3]
+    assert detector._fine._parameters.adaptiveThreshConstant < 6
+    detector.detect(make_view().gray)
+    assert detector._fine._parameters.adaptiveThreshConstant == 7
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 50), (2, 2), (33, 47), (16, 640)])
+def test_images_of_any_size_are_looked_at(shape):
+    assert PyramidDetector(DICTIONARY).detect(np.full(shape, 90, np.uint8)) == ()
+
+
+def test_parameters_that_are_none_are_named():
+    check_parameters({'polygonalApproxAccuracyRate': 0.05, 'adaptiveThreshWinSizeMin': 5})
+    for name in ('noSuchThing', '__class__', 'readDetectorParameters'):
+        with pytest.raises(ValueError, match=f"'{name}' is no parameter.*minOtsuStdDev"):
+            check_parameters({name: 1.0})
+    with pytest.raises(ValueError, match='whole numbers'):
+        check_parameters({'markerBorderBits': 1.5})
