@@ -127,16 +127,11 @@ class Ours:
     def __init__(self, dictionary: str = DICTIONARY, learn: bool = True) -> None:
         """``learn`` False leaves the edge shift at zero."""
         self.dictionary = dictionary
-        self.finder = make_finder(_settings(dictionary, 'edges', learn))
-        self._searcher = make_finder(_settings(dictionary, 'none', learn))
+        self._finder = make_finder(_settings(dictionary, learn))
 
     def detect(self, image: Array, camera: CameraModel) -> Sequence[Detection]:
         """Return the markers in a picture, refined by their edges."""
-        return self.finder.find(image, camera)
-
-    def search(self, image: Array) -> Sequence[Detection]:
-        """Return the markers in a picture as the detector finds them."""
-        return self._searcher.find(image)
+        return self._finder.find(image, camera)
 
     def solve_marker(self, camera: CameraModel, found: Detection, length: float
                      ) -> Estimate | None:
@@ -181,11 +176,11 @@ def all_methods() -> list[Method]:
     return [Ours(), *(PlainOpenCv(name) for name in ('NONE', SUBPIX, 'CONTOUR')), AprilTag()]
 
 
-def _settings(dictionary: str, refinement: str, learn: bool) -> Settings:
+def _settings(dictionary: str, learn: bool) -> Settings:
     settings = Settings()
     return replace(
         settings, markers=replace(settings.markers, dictionary=dictionary),
-        detector=replace(settings.detector, refinement=refinement, learn_edge_shift=learn),
+        detector=replace(settings.detector, learn_edge_shift=learn),
         tracking=replace(settings.tracking, enabled=False))
 
 

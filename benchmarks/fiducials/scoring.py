@@ -126,8 +126,15 @@ def is_flipped(sample: Sample) -> bool:
 
 def inside_ellipsoid(samples: Samples, confidence: float = 0.95) -> tuple[float, float]:
     """Return the shares (%) of poses inside their ellipsoid: all six axes; translation alone."""
-    squared = np.array([_mahalanobis(sample) for sample in samples
-                        if sample.estimate and sample.estimate.covariance is not None])
+    return poses_inside([(sample.truth.camera_from_marker, sample.estimate)
+                         for sample in samples if sample.estimate], confidence)
+
+
+def poses_inside(poses: Sequence[tuple[FloatArray, Estimate]], confidence: float = 0.95
+                 ) -> tuple[float, float]:
+    """Return the same of true poses (4x4) and what was estimated."""
+    squared = np.array([_mahalanobis(true, estimate) for true, estimate in poses
+                        if estimate.covariance is not None])
     if not len(squared):
         return np.nan, np.nan
     inside = 100 * np.mean(squared <= chi2.ppf(confidence, [6, 3]), axis=0)
@@ -145,10 +152,10 @@ def pose_difference(true: FloatArray, estimate: FloatArray) -> FloatArray:
     return np.concatenate([estimate[:3, 3] - true[:3, 3], turned])
 
 
-def _mahalanobis(sample: Sample) -> tuple[float, float]:
-    assert sample.estimate is not None and sample.estimate.covariance is not None
-    error = pose_difference(sample.truth.camera_from_marker, sample.estimate.pose)
-    covariance = sample.estimate.covariance
+def _mahalanobis(true: FloatArray, estimate: Estimate) -> tuple[float, float]:
+    assert estimate.covariance is not None
+    error = pose_difference(true, estimate.pose)
+    covariance = estimate.covariance
     return (float(error @ np.linalg.solve(covariance, error)),
             float(error[:3] @ np.linalg.solve(covariance[:3, :3], error[:3])))
 
