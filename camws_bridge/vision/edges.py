@@ -25,7 +25,7 @@ from camws_bridge.vision.camera import project_points, undistort_points
 from camws_bridge.vision.geometry import square_to_quad
 
 # Points along an edge, the share left out at each end, and gray values across it.
-_ALONG, _LEFT_OUT, _ACROSS = 28, 0.1, 15
+_ALONG, _LEFT_OUT, _ACROSS = 28, 0.06, 15
 # Half a profile's length, in modules (a marker's black border is one module wide) and in px.
 _REACH_MODULES, _REACH_LEAST, _REACH_MOST = 0.45, 1.2, 3.0
 # Neighbouring points are averaged, by a triangle as wide to each side: less noise, no less edge.
@@ -49,7 +49,7 @@ _BLUR_BIAS, _LARGEST_BLUR_BIAS = 0.45, 0.09
 # in modules; and of the squared scatter of the edge's points times a factor, which grows for
 # short edges and (beyond so many px of scatter) in noise, some of whose points are left out. And
 # the standard deviation of corners that are not given by edges.
-_SIGMA_LEAST, _VARIANCE_BY_SCATTER, _SHORT_PX, _NOISY = 0.01, 1.1, 20.0, 0.06
+_SIGMA_LEAST, _VARIANCE_BY_SCATTER, _SHORT_PX, _NOISY = 0.01, 0.85, 20.0, 0.06
 _SIGMA_OF_BLUR, _LARGEST_SIGMA_OF_BLUR, _SIGMA_UNREFINED = 0.35, 0.16, 1.0
 # Modules (px) and points of inner edges from which on a marker tells the edge shift.
 _LEAST_MODULE, _LEAST_INNER_POINTS = 4.0, 8

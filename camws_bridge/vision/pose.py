@@ -298,9 +298,9 @@ def _refine(seen: _Seen, rotations: FloatArray, translations: FloatArray, most: 
         new_residual, new_turned, new_rays = _misfit(seen, new_rotations, new_translations)
         new_squared = np.sum(new_residual ** 2, axis=(1, 2))
         better = new_squared < squared
-        # Expected gain of this step: far below one squared standard deviation it is no gain.
+        # What this step gains: far below one squared standard deviation, none is needed after it.
         gain = -np.einsum('bi,bi->b', slope, step)
-        done = ~(gain > 1e-4)
+        done = ~(gain > 1e-3)
         if better.all():
             rotations, translations = new_rotations, new_translations
             residual, turned, rays, squared = new_residual, new_turned, new_rays, new_squared
@@ -443,9 +443,12 @@ def _ippe(rays: FloatArray, lengths: FloatArray) -> tuple[FloatArray, FloatArray
     b1 = np.where(mixed < 0, -b1, b1)
     columns = np.zeros((len(rays), 2, 3, 3))
     columns[:, :, :2, :2] = a[:, None]
-    columns[:, 0, 2, 0], columns[:, 0, 2, 1] = b0, b1
-    columns[:, 1, 2, 0], columns[:, 1, 2, 1] = -b0, -b1
-    columns[..., 2] = np.cross(columns[..., 0], columns[..., 1])
+    # The third row is one of two, and the third column square to the others.
+    for branch, (c, d) in enumerate(((b0, b1), (-b0, -b1))):
+        columns[:, branch, 2, 0], columns[:, branch, 2, 1] = c, d
+        columns[:, branch, 0, 2] = a[:, 1, 0] * d - c * a[:, 1, 1]
+        columns[:, branch, 1, 2] = c * a[:, 0, 1] - a[:, 0, 0] * d
+    columns[:, :, 2, 2] = (a[:, 0, 0] * a[:, 1, 1] - a[:, 1, 0] * a[:, 0, 1])[:, None]
     rotations = towards[:, None] @ columns
     depth = lengths / 2 / largest
     translations = depth[:, None] * np.stack([p, q, np.ones_like(p)], axis=1)
