@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from benchmarks.fiducials.conditions import CHEAP, CLEAN, CONDITIONS, develop, PHONE
 from benchmarks.fiducials.main import main
 from benchmarks.fiducials.measures import (
-    Bench, board, corners, false_ids, MEASURES, motion, observe, Plan, poses, recall, Taken)
+    board, corners, false_ids, MEASURES, motion, poses, recall)
 from benchmarks.fiducials.methods import (
     AprilTag, Estimate, Ours, OURS, PlainOpenCv, SUBPIX)
 from benchmarks.fiducials.plots import charts
@@ -26,6 +26,7 @@ from benchmarks.fiducials.renderer import (
     BLACK, marker_print, marker_truth, Placed, render, sheet_print, View, WHITE)
 from benchmarks.fiducials.scenes import (
     background, facing, four_marker_board, moving, random_board, random_markers)
+from benchmarks.fiducials.studies import Bench, observe, Plan, Taken
 from benchmarks.harness.native import BUILD
 from camws_bridge.demo.scene import demo_camera_model
 from camws_bridge.models import Detection

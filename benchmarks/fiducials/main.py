@@ -15,10 +15,11 @@ import time
 import cv2
 
 from benchmarks.fiducials.conditions import ORDINARY
-from benchmarks.fiducials.measures import Bench, FULL, MEASURES, QUICK
+from benchmarks.fiducials.measures import MEASURES
 from benchmarks.fiducials.methods import all_methods, APRILTAG, OURS, packages, SUBPIX
 from benchmarks.fiducials.plots import charts, draw
 from benchmarks.fiducials.report import format_table, Row
+from benchmarks.fiducials.studies import Bench, FULL, QUICK
 from benchmarks.harness.native import BUILD
 from benchmarks.harness.peer import PeerError
 

@@ -1,129 +1,34 @@
 """The measures of the proof: each makes its pictures, asks every method and yields rows."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 import os
 import time
-import zlib
 
 import cv2
 import numpy as np
 
 from benchmarks.fiducials import scoring
-from benchmarks.fiducials.conditions import (
-    by_name, CHEAP, CLEAN, Condition, CONDITIONS, ORDINARY, PHONE)
+from benchmarks.fiducials.conditions import by_name, CLEAN, CONDITIONS, ORDINARY
 from benchmarks.fiducials.methods import (
     APRILTAG, APRILTAG_DICTIONARY, Estimate, Following, Method, Ours, OURS, PlainOpenCv, SUBPIX)
-from benchmarks.fiducials.renderer import View
 from benchmarks.fiducials.report import Row, Target, Values
 from benchmarks.fiducials.scenes import (
-    background, DICTIONARY, four_marker_board, LENGTH, moving, random_board, random_markers, Scene)
+    background, DICTIONARY, four_marker_board, LENGTH, moving, random_board, Scene)
 from benchmarks.fiducials.scoring import Sample, sample_of
-from camws_bridge.demo.scene import demo_camera_model
-from camws_bridge.models import Array, CameraModel, Detection, FloatArray
+from benchmarks.fiducials.studies import (
+    Bench, broken_assumptions, followed_pictures, observe, seed_of, single_markers, SIZES, Study)
+from camws_bridge.models import Array, Detection, FloatArray
 from camws_bridge.vision.detection import PyramidDetector
 from camws_bridge.vision.geometry import difference
-
-Study = Mapping[str, Sequence[Sample]]
-_SIZES = ((640, 480), (1280, 720))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured: pictures of each kind, sequences, frames of each sequence."""
-
-    pictures: int
-    hard: int
-    boards: int
-    empty: int
-    sequences: int
-    frames: int
-    repeats: int
-
-
-FULL = Plan(pictures=80, hard=120, boards=60, empty=600, sequences=3, frames=120, repeats=3)
-QUICK = Plan(pictures=10, hard=20, boards=12, empty=60, sequences=1, frames=60, repeats=2)
-
-
-@dataclass(eq=False)
-class Bench:
-    """What the measures share: the plan, the methods, and studies that more than one looks at."""
-
-    plan: Plan
-    make_methods: Callable[[], list[Method]]
-    _studies: dict[object, Study] = field(default_factory=dict)
-    _views: dict[tuple[int, int], View] = field(default_factory=dict)
-
-    def view(self, size: tuple[int, int] = _SIZES[0]) -> View:
-        """Return the camera of a size; its rays are computed once."""
-        return self._views.setdefault(size, View(demo_camera_model(*size)))
-
-    def singles(self, condition: Condition, size: tuple[int, int] = _SIZES[0]) -> Study:
-        """Return the study of single markers (20 to 200 px, up to 75 degrees)."""
-        def make() -> Study:
-            share = 1 if size == _SIZES[0] else 2
-            pictures = _singles(self.view(size), f'{condition.name} {size}', condition,
-                                self.plan.pictures // share)
-            return observe(self.make_methods(), pictures)
-        return self._once((condition.name, size), make)
-
-    def hard(self) -> Study:
-        """Return the study of small markers that are nearly frontal."""
-        def make() -> Study:
-            pictures = _singles(self.view(), 'hard', ORDINARY, self.plan.hard, (22.0, 80.0),
-                                (0.0, 35.0), 12)
-            return observe(self.make_methods(), pictures)
-        return self._once('hard', make)
-
-    def _once(self, key: object, make: Callable[[], Study]) -> Study:
-        if key not in self._studies:
-            self._studies[key] = make()
-        return self._studies[key]
-
-
-@dataclass(frozen=True, eq=False)
-class Taken:
-    """A scene, how its picture is taken, and the calibration that is handed out with it."""
-
-    scene: Scene
-    condition: Condition
-    seed: int
-    camera: CameraModel
-
-    def picture(self, dictionary: str) -> Array:
-        """Return the picture (h x w, uint8), printed with the markers of a dictionary."""
-        return self.scene.picture(self.condition, self.seed, dictionary)
-
-
-def observe(methods: Sequence[Method], pictures: Iterable[Taken]) -> Study:
-    """Show every picture to every method; return the samples by the method's name."""
-    study: dict[str, list[Sample]] = {method.name: [] for method in methods}
-    for taken in pictures:
-        for dictionary, group in groupby(methods, lambda method: method.dictionary):
-            image = taken.picture(dictionary)
-            for method in group:
-                study[method.name] += _look(method, image, taken)
-    return study
-
-
-def _look(method: Method, image: Array, taken: Taken) -> Iterator[Sample]:
-    found = method.detect(image, taken.camera)
-    for truth in taken.scene.markers:
-        sample, best = sample_of(taken.camera, truth, found)
-        if best is not None:
-            sample = replace(sample, estimate=method.solve_marker(
-                taken.camera, best, truth.length))
-        yield sample
 
 
 def corners(bench: Bench) -> Iterator[Row]:
     """Yield the error of corners in every condition."""
     targets = {'clean': Target('<=', (0.03, 0.08)), 'ordinary': Target('<=', (0.05, 0.15))}
     for condition in CONDITIONS:
-        sizes = _SIZES if condition.name in targets else _SIZES[:1]
+        sizes = SIZES if condition.name in targets else SIZES[:1]
         for size in sizes:
             study = bench.singles(condition, size)
             yield _row('corners, px, median / p95', f'{condition.name}, {_name(size)}', study,
@@ -134,7 +39,7 @@ def same_tags(bench: Bench) -> Iterator[Row]:
     """Yield the error of corners of tag36h11, which AprilTag and ours see in one picture."""
     methods: list[Method] = [Ours(APRILTAG_DICTIONARY), PlainOpenCv(SUBPIX, APRILTAG_DICTIONARY)]
     methods += [method for method in bench.make_methods() if method.name == APRILTAG]
-    pictures = _singles(bench.view(), f'ordinary {_SIZES[0]}', ORDINARY, bench.plan.pictures)
+    pictures = single_markers(bench.view(), f'ordinary {SIZES[0]}', ORDINARY, bench.plan.pictures)
     study = observe(methods, pictures)
     yield _row('corners, px, median / p95', 'ordinary, all on tag36h11', study,
                scoring.corner_error, None, (3, 2))
@@ -179,8 +84,8 @@ def gamma(bench: Bench) -> Iterator[Row]:
         if target:
             methods = [Ours()]
             # Another view of the same camera, for it to learn from.
-            observe(methods, _singles(bench.view(), 'learning', condition, 15))
-        study = observe(methods, _singles(bench.view(), f'gamma {_SIZES[0]}', condition,
+            observe(methods, single_markers(bench.view(), 'learning', condition, 15))
+        study = observe(methods, single_markers(bench.view(), f'gamma {SIZES[0]}', condition,
                                           bench.plan.pictures // 2))
         yield _row('edge shift at gamma 2.2, px', name, study,
                    lambda samples: (scoring.edge_bias(samples),), target)
@@ -195,7 +100,7 @@ def board(bench: Bench) -> Iterator[Row]:
         solved: dict[str, list[tuple[FloatArray, Estimate]]] = {
             method.name: [] for method in methods}
         for index in range(bench.plan.boards):
-            seed = _seed(f'board {distance}', index)
+            seed = seed_of(f'board {distance}', index)
             made = random_board(bench.view(), np.random.default_rng(seed), layout, distance)
             for method in methods:
                 image = made.scene.picture(ORDINARY, seed, method.dictionary)
@@ -220,7 +125,7 @@ def _median_errors(solved: Sequence[tuple[FloatArray, Estimate]]) -> Values:
 
 def robustness(bench: Bench) -> Iterator[Row]:
     """Yield the error of corners where a method's assumptions are broken."""
-    for name, pictures in _broken(bench):
+    for name, pictures in broken_assumptions(bench):
         methods = [method for method in bench.make_methods() if method.name != APRILTAG]
         study = observe(methods, pictures)
         yield _row('corners, px, median / p95', name, study, scoring.corner_error,
@@ -233,7 +138,7 @@ def false_ids(bench: Bench) -> Iterator[Row]:
     methods = [method for method in bench.make_methods() if method.name != APRILTAG]
     counts = dict.fromkeys((method.name for method in methods), 0)
     for index in range(bench.plan.empty):
-        seed = _seed('empty', index)
+        seed = seed_of('empty', index)
         wall = background(np.random.default_rng(seed), view.camera.width, view.camera.height)
         image = Scene(view, wall, ()).picture(ORDINARY, seed)
         for method in methods:
@@ -250,7 +155,7 @@ def motion(bench: Bench) -> Iterator[Row]:
     for speed in (0.1, 0.3):
         hits: dict[str, list[bool]] = {OURS: [], 'searched': [], 'NONE': []}
         for index in range(bench.plan.sequences):
-            rng = np.random.default_rng(_seed(f'motion {speed}', index))
+            rng = np.random.default_rng(seed_of(f'motion {speed}', index))
             followed, searched = (Following(view.camera, LENGTH, track) for track in (True, False))
             for frame, scene in enumerate(moving(view, rng, bench.plan.frames, 4, 60, speed)):
                 image = scene.picture(ORDINARY, frame)
@@ -277,7 +182,7 @@ def times(bench: Bench) -> Iterator[Row]:
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        for size, limit in zip(_SIZES, (2.0, 4.0)):
+        for size, limit in zip(SIZES, (2.0, 4.0)):
             yield from _times(bench, size, limit)
     finally:
         os.sched_setaffinity(0, cores)
@@ -285,7 +190,7 @@ def times(bench: Bench) -> Iterator[Row]:
 
 
 def _times(bench: Bench, size: tuple[int, int], limit: float) -> Iterator[Row]:
-    images = _sequence(bench, size)
+    images = followed_pictures(bench, size)
     camera, repeats = bench.view(size).camera, bench.plan.repeats
 
     def least(make: Callable[[], Callable[[Array], object]]) -> list[float]:
@@ -311,13 +216,6 @@ def _times(bench: Bench, size: tuple[int, int], limit: float) -> Iterator[Row]:
               f"{ratio:.0%} of OpenCV's", (2,))
 
 
-def _sequence(bench: Bench, size: tuple[int, int]) -> list[Array]:
-    """Return pictures of four markers that move."""
-    rng = np.random.default_rng(_seed(f'sequence {size}', 0))
-    scenes = moving(bench.view(size), rng, bench.plan.frames, 4, 60 * size[0] / 640, jumps=False)
-    return [scene.picture(ORDINARY, index) for index, scene in enumerate(scenes)]
-
-
 def _least_times(make: Callable[[], Callable[[Array], object]], images: Sequence[Array],
                  repeats: int) -> list[float]:
     """Return the least time (ms) each picture took in several runs through all of them."""
@@ -332,59 +230,10 @@ def _least_times(make: Callable[[], Callable[[Array], object]], images: Sequence
     return [min(spent) for spent in zip(*runs)]
 
 
-def _broken(bench: Bench) -> Iterator[tuple[str, Iterator[Taken]]]:
-    view, count = bench.view(), bench.plan.pictures // 2
-    camera = view.camera
-    wrong = replace(camera, k=camera.k * [[1.01, 1, 1.01], [1, 1.01, 1.01], [1, 1, 1]])
-    yield 'focal length and centre 1 % wrong', _handed(_singles(
-        view, 'wrong', ORDINARY, count), wrong)
-    yield 'lens distortion not known', _handed(_singles(
-        view, 'distortion', ORDINARY, count), replace(camera, d=np.zeros(0)))
-    wide = replace(camera, d=np.array([-0.35, 0.12, 0.0, 0.0, 0.0]))
-    yield 'strong distortion not known', _handed(_singles(
-        View(wide), 'strong distortion', ORDINARY, count), replace(camera, d=np.zeros(0)))
-    yield 'Bayer pattern, JPEG 40', _singles(view, 'cheap', CHEAP, count)
-    yield 'sharpened, gamma 2.2, JPEG 90 (a phone)', _singles(view, 'phone', PHONE, count)
-    yield 'rolling shutter, 2 % skew', _singles(
-        View(camera, 0.02), 'rolling', ORDINARY, count)
-    yield 'white border half a module', _singles(
-        view, 'half border', ORDINARY, count, quiet_zone=0.5)
-    yield 'on a dark wall, gray paper', _dark(_singles(
-        view, 'dark wall', ORDINARY, count, paper=0.5))
-
-
-def _handed(pictures: Iterator[Taken], camera: CameraModel) -> Iterator[Taken]:
-    for taken in pictures:
-        yield replace(taken, camera=camera)
-
-
-def _dark(pictures: Iterator[Taken]) -> Iterator[Taken]:
-    for taken in pictures:
-        yield replace(taken, scene=replace(
-            taken.scene, background=0.15 * taken.scene.background))
-
-
-def _singles(view: View, name: str, condition: Condition, count: int,
-             sizes: tuple[float, float] = (20.0, 200.0), tilts: tuple[float, float] = (0.0, 75.0),
-             markers: int = 8, quiet_zone: float = 1.0, paper: float | None = None
-             ) -> Iterator[Taken]:
-    for index in range(count):
-        seed = _seed(name, index)
-        scene = random_markers(view, np.random.default_rng(seed), markers, sizes, tilts,
-                               quiet_zone)
-        if paper is not None:
-            scene = replace(scene, paper=paper)
-        yield Taken(scene, condition, seed, view.camera)
-
-
 def _row(measure: str, case: str, study: Study, score: Callable[[Sequence[Sample]], Values],
          target: Target | None = None, digits: Sequence[int] = (3,)) -> Row:
     values = {name: score(samples) for name, samples in study.items()}
     return Row(measure, case, values, target, len(study[OURS]), digits=digits)
-
-
-def _seed(name: str, index: int) -> int:
-    return zlib.crc32(f'{name} {index}'.encode())
 
 
 def _name(size: tuple[int, int]) -> str:
