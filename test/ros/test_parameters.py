@@ -88,7 +88,7 @@ def test_values_of_the_command_line(graph, name, text, value):
     ('stale_after', '.nan', 'nan', 'a number from 0.1 to 3600'),
     ('depth.min_m', '-0.1', '-0.1', 'a number from 0 to 1000'),
     ('detector.window_min', '4', '4', 'an odd window'),
-    ('detector.window_min', '31', '31', 'at most detector.window_max (21)'),
+    ('detector.window_min', '31', '31', 'at most detector.window_max (23)'),
     ('depth.max_m', '0.1', '0.2', 'less than depth.max_m'),
     ('robot.pose_in_board', '[1, 2, 3]', '3 values', 'none, or 6'),
     ('robot.pose_in_board', "['a']", "['a']", 'a list of numbers'),

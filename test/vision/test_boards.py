@@ -202,3 +202,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     for path in (tmp_path / 'none.yaml', tmp_path):
         with pytest.raises(BoardError, match=str(path)):
             read_board(str(path), DICTIONARY)
+
+
+def test_points_of_a_board_say_how_far_they_are_trusted():
+    board = grid_board()
+    spread = np.tile(0.04 * np.eye(2), (4, 1, 1))
+    corners = np.array([[10.0, 10], [30, 10], [30, 30], [10, 30]])
+    matched = (Detection(2, corners, spread), Detection(5, corners + 40))
+    gray = np.zeros((100, 100), np.uint8)
+    points, pixels, covariance, of_markers = board.weighted_correspondences(gray, matched)
+    assert of_markers
+    np.testing.assert_array_equal(points, np.concatenate([board.marker_corners(2),
+                                                          board.marker_corners(5)]))
+    np.testing.assert_array_equal(pixels, np.concatenate([corners, corners + 40]))
+    np.testing.assert_array_equal(covariance[:4], spread)
+    # Corners that were not refined are trusted less.
+    assert (covariance[4:, 0, 0] > 0.04).all()
+    np.testing.assert_array_equal(board.correspondences(gray, matched)[0], points)

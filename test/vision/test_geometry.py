@@ -61,3 +61,11 @@ def test_difference_is_distance_and_angle(pose, angle):
     moved = pose @ geometry.from_xyz_rpy([0, 0.3, 0.4, angle, 0, 0])
     assert geometry.difference(pose, moved) == pytest.approx((0.5, angle))
     assert geometry.difference(pose, pose) == pytest.approx((0.0, 0.0), abs=1e-7)
+
+
+def test_the_homography_of_a_square_meets_the_corners_of_the_quadrangle():
+    quads = np.array([[[10.0, 12], [50, 8], [60, 70], [5, 40]], [[0, 0], [1, 0], [1, 1], [0, 1]]])
+    corners = np.array([[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+    mapped = corners @ geometry.square_to_quad(quads).transpose(0, 2, 1)
+    np.testing.assert_allclose(mapped[..., :2] / mapped[..., 2:], quads, atol=1e-9)
+    assert not np.isfinite(geometry.square_to_quad(np.full((1, 4, 2), 7.0))).all()
