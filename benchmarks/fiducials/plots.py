@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.fiducials.scoring import corner_error, Sample
 
 _LEAST_MARKERS = 4
+_ERRORS, _SIZES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2), (20, 30, 50, 100, 200)
 _COLOURS = {'ours': '#d62728', 'NONE': '#8c8c8c', 'SUBPIX': '#1f77b4', 'CONTOUR': '#2ca02c',
             'AprilTag': '#9467bd'}
 
@@ -71,16 +72,16 @@ def _plot(axes: Any, chart: Chart) -> None:
         axes.plot(curve.middles, curve.medians, 'o-', color=colour, label=name, markersize=4)
         axes.plot(curve.middles, curve.p95, ':', color=colour, linewidth=1)
     axes.set_yscale('log')
-    axes.set_ylim(0.005, 5)
+    axes.set_ylim(0.008, 4)
+    axes.set_yticks(_ERRORS, [str(tick) for tick in _ERRORS])
     if chart.logarithmic:
-        ticks = [20, 30, 50, 100, 200]
         axes.set_xscale('log')
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.minorticks_off()
+        axes.set_xticks(_SIZES, [str(tick) for tick in _SIZES])
+    axes.minorticks_off()
     axes.set_xlabel(chart.label)
     axes.set_ylabel('error of corners, px')
     axes.set_title('median (solid) and 95th percentile (dotted)', fontsize=9)
-    axes.grid(True, which='both', alpha=0.25)
+    axes.grid(True, alpha=0.25)
     axes.legend(fontsize=8, ncols=len(chart.curves))
 
 
