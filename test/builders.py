@@ -122,14 +122,14 @@ def board_sheet(board: Board, dots: float = 2500.0) -> Sheet:
     return Sheet(sheet, board.area)
 
 
-def charuco_sheet(board: Board, description: dict[str, Any]) -> Sheet:
-    """Print a ChArUco board with OpenCV's own printer."""
+def charuco_sheet(board: Board, description: dict[str, Any], dots: int = 100) -> Sheet:
+    """Print a ChArUco board with OpenCV's own printer, ``dots`` to a square."""
     columns, rows = description['squares_x'], description['squares_y']
     opencv = cv2.aruco.CharucoBoard(
         (columns, rows), description['square_length_m'], description['marker_length_m'],
         get_dictionary(board.dictionary))
     opencv.setLegacyPattern(description.get('legacy_pattern', False))
-    return Sheet(opencv.generateImage((columns * 100, rows * 100)), board.area)
+    return Sheet(opencv.generateImage((columns * dots, rows * dots)), board.area)
 
 
 _FINE = 2       # rendered this much larger, then averaged

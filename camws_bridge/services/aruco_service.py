@@ -128,11 +128,37 @@ class ArucoService:
         points, pixels, spread, of_markers = self.board.weighted_correspondences(
             context.gray, matched)
         solved = pose.solve_board(camera, points, pixels, self._previous_board, spread)
-        if solved is None or not of_markers or solved.used is None:
+        if solved is None:
+            return solved, matched
+        if not of_markers:
+            more = self._agreeing_edges(camera, solved, matched)
+            if more is not None:
+                points, pixels, spread = (
+                    np.concatenate(pair)
+                    for pair in zip((points, pixels, spread), more, strict=True))
+                solved = pose.solve_board(
+                    camera, points, pixels, self._previous_board, spread) or solved
             return solved, matched
         # A marker counts when most of its corners do.
+        assert solved.used is not None
         counts = solved.used.reshape(-1, 4).sum(axis=1)
         return solved, [found for found, count in zip(matched, counts) if count > 2]
+
+    def _agreeing_edges(self, camera: CameraModel, solved: Solution, matched: list[Detection]
+                        ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """
+        Return the corners of a ChArUco board's markers that edges refined, if they are true.
+
+        They are sharper than the chessboard's, but on boards printed dot by dot the markers may be
+        off by half a dot: they must agree with the chessboard.
+        """
+        assert self.board is not None
+        refined = [found for found in matched if found.by_edges == 4]
+        if not refined:
+            return None
+        more = self.board.marker_correspondences(refined)
+        error = pose.reprojection_error(camera, solved.camera_from_object, *more[:2])
+        return more if error < 1.2 * solved.error_px + 0.02 else None
 
     def _plausible_on_board(self, camera: CameraModel, camera_from_board: FloatArray | None,
                             detections: Sequence[Detection]) -> list[Detection]:

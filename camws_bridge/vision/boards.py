@@ -23,7 +23,7 @@ from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.vision.geometry import from_xyz_rpy, transform_points
 
 # The standard deviations of corners' coordinates: of a chessboard, of markers not refined.
-_CHESSBOARD_SIGMA_PX, _CORNER_SIGMA_PX = 0.06, 0.3
+_CHESSBOARD_SIGMA_PX, _CORNER_SIGMA_PX = 0.05, 0.3
 _LONGEST = 1000.0       # metres: more is a length in other units
 
 
@@ -100,12 +100,17 @@ class Board:
             if np.linalg.matrix_rank(points[:, :2] - points[:, :2].mean(0), 1e-6) == 2:
                 return points, pixels, np.tile(
                     _CHESSBOARD_SIGMA_PX ** 2 * np.eye(2), (len(points), 1, 1)), False
+        return (*self.marker_correspondences(matched), True)
+
+    def marker_correspondences(self, matched: Sequence[Detection]
+                               ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the markers' corners alone: points, pixels and their covariance, as above."""
         points = np.array([self.marker_corners(found.marker_id) for found in matched])
         pixels = np.array([found.corners for found in matched])
         unknown = np.tile(_CORNER_SIGMA_PX ** 2 * np.eye(2), (4, 1, 1))
         covariance = np.array([unknown if found.covariance is None else found.covariance
                                for found in matched])
-        return (points.reshape(-1, 3), pixels.reshape(-1, 2), covariance.reshape(-1, 2, 2), True)
+        return points.reshape(-1, 3), pixels.reshape(-1, 2), covariance.reshape(-1, 2, 2)
 
 
 def read_board(path: str, default_dictionary: str) -> Board:

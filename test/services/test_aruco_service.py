@@ -70,6 +70,18 @@ def test_a_charuco_board_is_solved_from_its_chessboard(legacy):
     assert snapshot.board.reprojection_error_px < 0.1
 
 
+@pytest.mark.parametrize(('dots', 'is_exact'), [(112, True), (100, False)])
+def test_markers_of_a_charuco_board_count_where_they_agree_with_the_chessboard(dots, is_exact):
+    # With 100 dots to a square, a marker's cell is 10.7 dots wide: printed at 10 or 11 of them.
+    board, camera = make_board(CHARUCO, DICTIONARY), make_camera()
+    pose = facing(0.01, -0.02, 0.4, tilt=0.4, turn=0.3, spin=0.4)
+    gray = render(camera, (charuco_sheet(board, CHARUCO, dots), pose))
+    snapshot = analyse(cv2.GaussianBlur(gray, (0, 0), 0.6), camera, board)
+    corners = snapshot.board.corners_used + snapshot.board.corners_rejected
+    assert corners == (15 + 12 * 4 if is_exact else 15)
+    assert_near(snapshot.board.camera_from_board, pose, 0.0002 if is_exact else 0.0005, 0.002)
+
+
 @pytest.mark.parametrize('dictionary', [DICTIONARY, 'DICT_APRILTAG_36h11'])
 def test_a_board_given_as_a_list_of_markers(dictionary):
     board, camera = make_board(MARKER_LIST, dictionary), make_camera()
