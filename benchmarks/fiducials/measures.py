@@ -212,7 +212,7 @@ def _times(bench: Bench, size: tuple[int, int], limit: float) -> Iterator[Row]:
     medians = {name: (float(np.median(spent)),) for name, spent in searches.items()}
     ratio = medians[OURS][0] / medians['NONE'][0]
     yield Row('search of a full picture, ms, median', _name(size), medians,
-              Target('<=', (0.6 * medians['NONE'][0],)), len(images),
+              Target('<=', (round(0.6 * medians['NONE'][0], 2),)), len(images),
               f"{ratio:.0%} of OpenCV's", (2,))
 
 
