@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 import platform
+import signal
 import sys
 import time
 
@@ -67,6 +68,8 @@ def _machine() -> dict[str, object]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit code."""
     options = _parse(arguments)
+    # Ended from outside, it takes AprilTag's process with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     plan = QUICK if options.quick else FULL
     names = [name for name in MEASURES if not options.only or name in options.only]
     begun = time.monotonic()
