@@ -76,6 +76,17 @@ class Child:
             if match:
                 return match
 
+    def terminate(self) -> None:
+        """Ask it to end; what it still prints can be waited for."""
+        self._process.terminate()
+
+    def wait(self, timeout: float = 15.0) -> int:
+        """Wait until it has ended by itself; return its exit code. Raises ChildError."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self._error(f'it did not end within {timeout:g} s') from None
+
     def stop(self, timeout: float = 15.0) -> None:
         """End it: asked first, killed when it does not."""
         if self._process.poll() is None:

@@ -8,7 +8,8 @@ from typing import Any
 from tornado.concurrent import Future
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import (
+    WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13)
 
 from camws_bridge import json_text
 from camws_bridge.api.bridge import Bridge, Route
@@ -16,6 +17,7 @@ from camws_bridge.api.handlers import BaseHandler
 from camws_bridge.api.handshake import check_upgrade
 from camws_bridge.api.limits import MessageLimit, Seat
 from camws_bridge.api.sockets import FrameWriter
+from camws_bridge.api.strict_protocol import StrictProtocol
 from camws_bridge.models import Message
 from camws_bridge.tokens import EVERYBODY
 from camws_bridge.websockets import options as client_options
@@ -69,6 +71,13 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         """Choose camws.v1 when it is offered; never what holds a token."""
         return next((name for name in (SUBPROTOCOL, PLAIN) if name in subprotocols), None)
 
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        """Speak as strictly as RFC 6455 asks."""
+        protocol = super().get_websocket_protocol()
+        if not isinstance(protocol, WebSocketProtocol13):
+            return protocol
+        return StrictProtocol(self, protocol.params, self.bridge.access.limits.count)
+
     # -- the connection -----------------------------------------------------------------------
 
     def open(self, stream_id: str) -> None:
@@ -85,6 +94,7 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         try:
             options = client_options.parse_query(query, self._embeddable())
         except OptionError as error:
+            bridge.access.limits.count('bad_option')
             self.refuse(BAD_OPTION, str(error))
             return
         seat = bridge.access.limits.take_seat(str(self.request.remote_ip))
@@ -103,8 +113,11 @@ class StreamSocket(BaseHandler, WebSocketHandler):
                                    self._on_drained)
         if self._is_framed:
             self._send_json(self._server_info(stream_id))
-        self.subscription.open()
         log.info('%s watches %s', self._who, stream_id)
+        try:
+            self.subscription.open()
+        except (WebSocketClosedError, OSError) as error:
+            self._lose(error)
 
     async def on_message(self, message: str | bytes) -> None:
         """
@@ -122,14 +135,18 @@ class StreamSocket(BaseHandler, WebSocketHandler):
             request = _parse(message)
             answer = self._handlers[request['op']](self, self.subscription, request, received)
         except OptionError as error:
+            self.bridge.access.limits.count('bad_message')
             self.refuse(BAD_OPTION, str(error))
+            return
+        except (WebSocketClosedError, OSError) as error:
+            self._lose(error)
             return
         if answer is not None:
             await asyncio.wait([self._send_json(answer)])
 
     def on_pong(self, data: bytes) -> None:
-        """Note that the client lives."""
-        if self.subscription is not None:
+        """Note that the client lives; one that says so without end is stopped."""
+        if self.subscription is not None and self._may_send():
             self.subscription.client.on_alive()
 
     def on_ping(self, data: bytes) -> None:
@@ -224,8 +241,15 @@ class StreamSocket(BaseHandler, WebSocketHandler):
         if self.subscription is not None:
             try:
                 self.subscription.client.on_drained()
-            except (WebSocketClosedError, OSError):
-                self.on_close()
+            except (WebSocketClosedError, OSError) as error:
+                self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        """Remove a client that has gone without a word, as it was to be sent something."""
+        self.bridge.metrics.clients_removed.labels('send_failed').inc()
+        log.debug('%s is gone: %r', self._who, error)
+        self.on_close()
+        self.abort()
 
     # -- camws.v1 -----------------------------------------------------------------------------
 
