@@ -35,7 +35,7 @@ DEMO_BOARD = 'package://camws_bridge/config/boards/demo_board.yaml'
 class WebBridge:
     """Everything between IMAGE_RECEIVED and the sockets."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], cores: int = 0) -> None:
         self.settings = SettingsHolder(Settings().with_values({'port': 0, **values}))
         self.metrics = Metrics()
         access = Access(self.settings, self.metrics)
@@ -47,7 +47,7 @@ class WebBridge:
         self.streaming = StreamingService(
             self.bus, self.aruco, ImageService(self.aruco), JsonService(self.aruco),
             self.connections, self.settings, self.metrics, self.server.call_in_loop,
-            lambda: self.demand)
+            lambda: self.demand, cores=cores)
         self.bus.subscribe(IMAGE_RECEIVED, self.streaming.on_image)
         self.bus.subscribe(DEPTH_PAIRED, self.streaming.on_depth)
         status = StreamStatusService(self.health, self.aruco, self.streaming, self.connections)

@@ -1,4 +1,4 @@
-"""Gets the packages of the comparison, beside .venv and not into it."""
+"""Gets the packages of a comparison, beside .venv and not into it."""
 from __future__ import annotations
 
 import hashlib
@@ -8,25 +8,25 @@ import sys
 
 from benchmarks.harness.native import BUILD
 
-_REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements.txt'
+REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements.txt'
 
 
 class PeerError(RuntimeError):
     """The comparison cannot be had; the text says why."""
 
 
-def peer_folder() -> Path:
+def peer_folder(requirements: Path = REQUIREMENTS) -> Path:
     """Return the folder with the packages, installed if need be; raises PeerError."""
-    wanted = _REQUIREMENTS.read_bytes() + sys.version.encode()
+    wanted = requirements.read_bytes() + sys.version.encode()
     folder = BUILD / f'peer-{hashlib.sha256(wanted).hexdigest()[:12]}'
     if folder.exists():
         return folder
     made = folder.with_suffix('.new')
     # Without what they need: numpy is in .venv already, and there must not be a second one.
     command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check',
-               '--no-deps', '--upgrade', '--target', str(made), '-r', str(_REQUIREMENTS)]
+               '--no-deps', '--upgrade', '--target', str(made), '-r', str(requirements)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerError(f'pip: {error}') from None
     if done.returncode:

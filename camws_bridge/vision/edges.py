@@ -38,6 +38,9 @@ _LEAST_STEP, _LEAST_CONTRAST = 0.4, 8.0
 _LEAST_SUPPORT, _LARGEST_SCATTER = 0.5, 0.5
 # Corners that move further than the larger of these (px, share of the side) were no such corners.
 _FARTHEST_PX, _FARTHEST_SHARE = 4.0, 0.12
+# Where that gives no corner: further passes, the share of points that is enough in them, and the
+# share of the side that a corner may move.
+_PATIENT_PASSES, _PATIENT_SUPPORT, _FARTHEST_PATIENT = 2, 0.2, 0.4
 # A step's width as measured is less than its own, since the window ends: at most this share of
 # the reach, however wide it is; no less than this share of it is believed.
 _WIDEST, _LEAST_OF_WIDTH = 0.45, 0.12
@@ -172,11 +175,39 @@ def refine_corners(gray: Array, corners: FloatArray, camera: CameraModel | None 
     reach = np.clip(module * _REACH_MODULES, _REACH_LEAST, reach_px)
     # Corners that are none give numbers that are none, which are sorted out in the end.
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-        edges = _fit(gray, lens, start, reach, _COARSE, modules, 0.0)
-        reach = np.minimum(reach, _REACH_MOST)
-        edges = _fit(gray, lens, _intersect(edges, start), reach, _FINE, modules, shift)
-        refined = _checked(lens, corners, start, edges)
+        refined = _refine(gray, lens, corners, start, reach, shift, modules)
+        weak = np.asarray(~refined.by_edges.all(axis=1))
+        if weak.any():
+            _take_better(refined, weak, _refine(gray, lens, corners[weak], start[weak],
+                                                reach[weak], shift, modules, patient=True))
     return _with_subpix(gray, refined) if fall_back and not refined.by_edges.all() else refined
+
+
+def _refine(gray: Array, lens: _Lens, corners: FloatArray, start: FloatArray, reach: FloatArray,
+            shift: float, modules: int, patient: bool = False) -> RefinedCorners:
+    """
+    Fit lines to the edges between ``start`` (n x 4 x 2, undistorted corners), coarse to fine.
+
+    With ``patient`` a few points are enough to turn an edge towards where it goes on, pass by
+    pass: so it is found from the part that starts right when a corner starts far off, covered or
+    blurred.
+    """
+    edges = _fit(gray, lens, start, reach, _COARSE, modules, 0.0)
+    for _ in range(_PATIENT_PASSES if patient else 0):
+        edges = _fit(gray, lens, _intersect(edges, start), reach, _COARSE, modules, 0.0,
+                     _PATIENT_SUPPORT)
+    reach = np.minimum(reach, _REACH_MOST)
+    edges = _fit(gray, lens, _intersect(edges, start), reach, _FINE, modules, shift)
+    return _checked(lens, corners, start, edges,
+                    _FARTHEST_PATIENT if patient else _FARTHEST_SHARE)
+
+
+def _take_better(refined: RefinedCorners, chosen: Array, again: RefinedCorners) -> None:
+    """Put into ``refined`` what was done again for chosen markers, where more edges came of it."""
+    better = again.by_edges.sum(axis=1) > refined.by_edges[chosen].sum(axis=1)
+    rows = np.flatnonzero(chosen)[better]
+    for name in ('corners', 'covariance', 'by_edges', 'residual'):
+        getattr(refined, name)[rows] = getattr(again, name)[better]
 
 
 def measure_shift(gray: Array, corners: FloatArray, camera: CameraModel | None, modules: int,
@@ -261,7 +292,7 @@ class EdgeShift:
 
 
 def _fit(gray: Array, lens: _Lens, quads: FloatArray, reach: FloatArray, shares: FloatArray,
-         modules: int, shift: float) -> _Edges:
+         modules: int, shift: float, least_support: float = _LEAST_SUPPORT) -> _Edges:
     """Fit a line to each edge of quads (n x 4 x 2, undistorted) that are nearly right."""
     along = quads[:, _NEXT] - quads
     length = np.sqrt(along[..., 0] ** 2 + along[..., 1] ** 2) + 1e-9
@@ -276,7 +307,7 @@ def _fit(gray: Array, lens: _Lens, quads: FloatArray, reach: FloatArray, shares:
     inwards = np.minimum(_BLUR_BIAS * blur ** 3, _LARGEST_BLUR_BIAS)
     offset = (offset + shift + inwards[..., None]) / scale
     at, tilt, support, scatter = _lines(shares - 0.5, offset, weight)
-    good = (support >= _LEAST_SUPPORT) & (scatter <= _LARGEST_SCATTER)
+    good = (support >= least_support) & (scatter <= _LARGEST_SCATTER)
     # Offsets at both ends: the line is at + tilt * (share of the edge - 1/2).
     at, tilt = np.where(good, at, 0.0), np.where(good, tilt, 0.0)
     starts = quads + (at - tilt / 2)[..., None] * normals
@@ -378,12 +409,12 @@ def _intersect(edges: _Edges, otherwise: FloatArray) -> FloatArray:
     return np.where(parallel[..., None], otherwise, start + share[..., None] * before)
 
 
-def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges
-             ) -> RefinedCorners:
+def _checked(lens: _Lens, corners: FloatArray, start: FloatArray, edges: _Edges,
+             farthest_share: float) -> RefinedCorners:
     """Keep intersections that the edges support; others stay as they were."""
     met = _intersect(edges, start)
     sides = _sides(corners)
-    farthest = np.maximum(_FARTHEST_PX, _FARTHEST_SHARE * np.minimum(sides, sides[:, _PREVIOUS]))
+    farthest = np.maximum(_FARTHEST_PX, farthest_share * np.minimum(sides, sides[:, _PREVIOUS]))
     moved = np.linalg.norm(met - start, axis=-1)
     by_edges = edges.good & edges.good[:, _PREVIOUS] & (moved <= farthest)
     found = lens.distort(met)

@@ -50,6 +50,30 @@ def test_edges_tell_more_than_corners():
     assert np.median(by_edges) < 0.5 * np.median(by_corners)
 
 
+def test_a_covered_corner_is_where_what_is_seen_of_its_edges_leads():
+    gray, camera, truth = look()
+    start = truth.copy()
+    for corners, begin in zip(truth, start):
+        inwards = corners.mean(axis=0) - corners[0]
+        along = [corners[1] - corners[0], corners[3] - corners[0]]
+        # A sheet of paper lies across the corner; the outline that is left is cut short.
+        patch = corners[0] - 0.2 * inwards + np.array(
+            [[0, 0], 0.4 * along[0], 0.3 * along[0] + 0.3 * along[1], 0.4 * along[1]])
+        cv2.fillPoly(gray, [np.rint(patch).astype(np.int32)], 120)
+        begin[0] += 0.3 * inwards
+    found = refine_corners(gray, start, camera)
+    assert found.by_edges.all()
+    assert distances(found.corners, truth).max() < 0.4
+
+
+def test_a_corner_of_other_edges_is_not_made_up():
+    gray, camera, truth = look()
+    start = truth.copy()
+    start[:, 0] += 0.9 * (truth[:, 2] - truth[:, 0])
+    found = refine_corners(gray, start, camera)
+    assert not found.by_edges[:, 0].any()
+
+
 def test_markers_white_on_black_have_the_same_corners():
     gray, camera, truth = look()
     positive = refine_corners(gray, truth, camera)

@@ -125,6 +125,29 @@ def test_the_plain_picture_is_there_when_the_ros_thread_is_back_whatever_the_pos
     markers.wait_for(1)
 
 
+@pytest.mark.parametrize(('cores', 'is_beside'), [(2, False), (4, True)])
+def test_with_many_cores_pictures_without_poses_are_made_beside_them(cores, is_beside):
+    # Inject a fault by a detection that does not end.
+    it = WebBridge({}, cores=cores)
+    go_on = threading.Event()
+    analyse = it.aruco.analyse
+    it.aruco.analyse = lambda context: go_on.wait(10) and analyse(context)
+    it.server.start(it.bridge)
+    it.streaming.start()
+    try:
+        rectified, markers = watch(it, Variant('rectified')), watch(it, Variant('markers'))
+        it.publish()
+        if is_beside:
+            rectified.wait_for(1)
+            assert not markers.received
+        go_on.set()
+        markers.wait_for(1)
+        rectified.wait_for(1)
+    finally:
+        it.streaming.stop()
+        it.server.stop()
+
+
 def test_a_slow_picture_holds_up_neither_poses_nor_colour_and_what_it_misses_is_counted(bridge):
     # Inject a fault by a product that takes as long as the test likes.
     go_on = threading.Event()

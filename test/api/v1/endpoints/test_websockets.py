@@ -350,9 +350,9 @@ def test_a_client_that_takes_bytes_is_alive_however_long_a_message_takes():
 def test_an_adaptive_client_on_a_slow_link_gets_less_and_others_get_everything():
     with running_bridge(jpeg__quality=95) as bridge, ws(bridge, 'color') as other:
         slow = open_socket(bridge, 'color?adaptive=1',
-                           'Sec-WebSocket-Protocol: camws.v1\r\n', 4096)
+                           'Sec-WebSocket-Protocol: camws.v1\r\n', 32768)
         wait_until(lambda: bridge.connections.count('color') == 2, 10, 'connected')
-        with publishing(bridge, period=0.03, pixels=noise(2)):
+        with publishing(bridge, period=0.03, pixels=noise()):
             received = b''
             while b'"code":"adapted"' not in received:
                 received += slow.recv(20_000)
@@ -381,7 +381,9 @@ def test_poses_leave_before_the_picture_they_belong_to(bridge):
             go_on = threading.Event()
             bridge.server.loop.call_soon_threadsafe(lambda: go_on.wait(10))
             frame = bridge.publish()
-            wait_until(lambda: len(bridge.streaming._outbox._values) == 2, 10, 'both are made')
+            outbox = bridge.streaming._outbox
+            wait_until(lambda: [message.seq for message in list(outbox._values.values())]
+                       == [frame.seq] * 2, 10, 'both are made')
             go_on.set()
             while json.loads(poses.recv(timeout=10))['seq'] != frame.seq:
                 pass
