@@ -17,7 +17,7 @@ import urllib.request
 
 from benchmarks.harness.processes import (
     Child, ChildError, cpu_seconds, remove_shared_memory, rss_bytes, shared_memory_of)
-from benchmarks.soak.trend import complain, Limit
+from benchmarks.soak.trend import complain, find_trend, Limit
 from camws_bridge.demo.run import bridge_command, camera_command, parse_options
 
 CLIENTS = 30
@@ -27,7 +27,7 @@ _MAIN = WATCHED[0]
 _SAMPLE = 5.0
 # What is loaded when it is first used, and how far memory grows until it is used again and again,
 # is no leak: that much of the time is not looked at (seconds, at most half of it).
-WARM_UP = 60.0
+WARM_UP = 120.0
 # Every minute has a crush; the middle one of a long soak is one from end to end.
 _CRUSH_AT, _CRUSH, _CRUSH_RATE, _LONG = 20.0, 10.0, 500, 60.0
 _LONG_FROM = 5.0
@@ -222,7 +222,11 @@ class Soak:
     def _check_trends(self) -> None:
         looked_at = self.samples.since(min(WARM_UP, self._seconds / 2))
         for limit in LIMITS:
-            text = complain(limit, looked_at.times, looked_at.columns[limit.name])
+            values = looked_at.columns[limit.name]
+            trend = find_trend(looked_at.times, values)
+            print(f'  trend of {limit.name}: {trend.growth:+.1f} {limit.unit} in '
+                  f'{looked_at.times[-1] - looked_at.times[0]:.0f} s', flush=True)
+            text = complain(limit, looked_at.times, values)
             self.problems += [text] if text else []
 
     def end(self) -> None:
