@@ -5,6 +5,7 @@ import pytest
 
 from camws_bridge.vision.boards import marker_square
 from camws_bridge.vision.camera import project_points
+from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.vision.finding import MarkerFinder
 from camws_bridge.vision.geometry import transform_points
 from camws_bridge.vision.tracking import TrackingOptions
@@ -80,3 +81,27 @@ def test_without_a_camera_corners_are_still_refined():
 def test_nothing_is_found_in_an_empty_image():
     finder = MarkerFinder(DICTIONARY)
     assert finder.find(np.full((120, 160), 90, np.uint8), CAMERA) == ()
+
+
+def test_a_square_of_half_white_cells_is_no_marker():
+    # OpenCV 5 counts each of them as right, whatever it should be.
+    side, module = 7, 16
+    picture = np.full((200, 240), 255, np.uint8)
+    square = picture[40:40 + side * module, 60:60 + side * module]
+    square[:] = 0
+    inside = square[module:-module, module:-module]
+    inside[:, np.arange(inside.shape[1]) % module >= module // 2] = 255
+    for refinement in ('edges', 'subpix'):
+        finder = MarkerFinder(DICTIONARY, refinement)
+        assert [finder.find(picture) for _ in range(2)] == [(), ()]
+
+
+def test_a_marker_with_dirt_on_it_is_one_still():
+    picture = np.full((200, 240), 255, np.uint8)
+    picture[40:152, 60:172] = cv2.aruco.generateImageMarker(get_dictionary(DICTIONARY), 3, 112)
+    # A white speck on the border and one cell inside of the other colour.
+    picture[40 + 34:40 + 46, 60 + 3:60 + 14] = 255
+    cell = picture[40 + 34:40 + 46, 60 + 34:60 + 46]
+    cell[:] = 255 - cell
+    found, = MarkerFinder(DICTIONARY).find(picture)
+    assert found.marker_id == 3
