@@ -109,6 +109,8 @@ class MarkerDetector:
 
         ``min_perimeter_px`` replaces the detector's own for this image.
         """
+        if not gray.size:
+            return ()
         self._look_for((min_perimeter_px or self._min_perimeter_px) / max(gray.shape))
         corners, ids, _ = self._detector.detectMarkers(gray)
         if ids is None:

@@ -60,8 +60,12 @@ class MarkerFinder:
         """
         Return every marker of the next image (h, w, uint8), by id; an id may stand twice.
 
-        With ``camera`` edges are straight as the lens bends them.
+        With ``camera`` edges are straight as the lens bends them. Raises ValueError for an image
+        of another kind.
         """
+        if gray.ndim != 2 or gray.dtype != np.uint8:
+            raise ValueError(f'an image of shape {gray.shape}, {gray.dtype} is not allowed; '
+                             'allowed: (height, width), uint8')
         known = frozenset(self._tracker.ids())
         found = self._find(gray, camera) if self._by_edges else self._tracker.detect(gray)
         holds = self._holds(gray, found, known)

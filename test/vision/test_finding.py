@@ -105,3 +105,25 @@ def test_a_marker_with_dirt_on_it_is_one_still():
     cell[:] = 255 - cell
     found, = MarkerFinder(DICTIONARY).find(picture)
     assert found.marker_id == 3
+
+
+@pytest.mark.parametrize('refinement', ['edges', 'subpix', 'contour', 'none'])
+def test_images_without_room_for_a_marker_hold_none(refinement):
+    for shape in ((0, 0), (0, 5), (1, 1), (1, 50), (2, 2), (3000, 3)):
+        assert MarkerFinder(DICTIONARY, refinement).find(np.zeros(shape, np.uint8)) == ()
+
+
+@pytest.mark.parametrize('image', [np.zeros((40, 50, 3), np.uint8), np.zeros((40, 50), np.uint16)])
+def test_images_of_another_kind_are_refused_by_name(image):
+    with pytest.raises(ValueError, match=r'40, 50.*allowed: \(height, width\), uint8'):
+        MarkerFinder(DICTIONARY).find(image)
+
+
+def test_images_need_not_be_contiguous():
+    gray, _ = look(0)
+    plain = MarkerFinder(DICTIONARY).find(gray)
+    wide = np.repeat(gray, 2, axis=1)[:, ::2]
+    for image in (wide, np.asfortranarray(gray)):
+        found = MarkerFinder(DICTIONARY).find(image)
+        assert len(found) == len(plain) == 2
+        np.testing.assert_allclose(found[0].corners, plain[0].corners, atol=1e-6)
