@@ -15,10 +15,11 @@ import time
 from typing import Any
 
 from faults.crowded_bridge import CrowdedBridge, TEST
-from faults.network import cut_off, network_namespace, NetworkError
+from faults.network import cut_off
 from processes import wait_until
 import pytest
 
+from benchmarks.harness.netem import LinkError, network_namespace
 from benchmarks.soak import frames
 from benchmarks.soak.crowd import LIES, STREAMS
 
@@ -91,7 +92,7 @@ def test_clients_behind_a_network_that_drops_everything_are_removed(bridge):
     with ExitStack() as stack:
         try:
             network = stack.enter_context(network_namespace())
-        except NetworkError as error:
+        except LinkError as error:
             pytest.skip(str(error))
         removed = stack.enter_context(bridge.counting(REMOVED, reason='timeout'))
         stack.enter_context(readers(bridge, 3, network.host, network.prefix))
