@@ -103,7 +103,8 @@ def test_the_demos_topics_are_those_of_the_tests() -> None:
 def test_the_arguments_people_set_are_there() -> None:
     tree = ElementTree.parse(ROOT / 'launch/camws_bridge.launch.xml').getroot()
     assert {element.attrib['name'] for element in tree.iter('arg')} >= {
-        'image', 'camera_info', 'host', 'port', 'board_file', 'params_file', 'namespace'}
+        'image', 'camera_info', 'host', 'port', 'board_file', 'board_name', 'tokens_file',
+        'tls_certfile', 'tls_keyfile', 'autostart', 'params_file', 'namespace'}
 
 
 # -- with launch ------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """``camws_bridge board OUT --file FILE``: print a board to scale."""
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 import sys
@@ -14,7 +14,7 @@ from camws_bridge.vision.board_print import FIT, lay_out, Page, PAGES, to_pixels
 from camws_bridge.vision.boards import Board, BoardError
 from camws_bridge.vision.encoding import encode_bilevel_png
 
-_MOST_DPI = 4800
+_LEAST_DPI, _MOST_DPI = 72, 4800
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -87,7 +87,7 @@ def _parser() -> ArgumentParser:
 
 
 def _dpi(text: str) -> int:
-    value = int(text)
-    if not 72 <= value <= _MOST_DPI:
-        raise ValueError(text)
-    return value
+    if not text.isdecimal() or not _LEAST_DPI <= int(text) <= _MOST_DPI:
+        raise ArgumentTypeError(f"'{text}' is not allowed; allowed: a whole number from "
+                                f'{_LEAST_DPI} to {_MOST_DPI}')
+    return int(text)

@@ -43,6 +43,23 @@ class CellReader:
             (~right).sum(axis=1) <= _MOST_WRONG)
         return agree
 
+    def holds(self, gray: Array, corners: FloatArray, ids: Sequence[int],
+              correction_rate: FloatArray, border_rate: float) -> Array:
+        """
+        Tell (n, bool) which of n x 4 x 2 corners (px) hold that marker as OpenCV promises it.
+
+        No more cells inside are wrong than the share ``correction_rate`` (n) of what the
+        dictionary can correct, and no larger share of the border's than ``border_rate``. Inverted
+        markers hold as well.
+        """
+        right, contrast = self._compare(gray, corners, ids)
+        ring = self._ring()
+        inside = (~right[:, ~ring]).sum(axis=1)
+        most = np.floor(self._dictionary.maxCorrectionBits * np.asarray(correction_rate) + 1e-9)
+        holds: Array = (inside <= most) & (contrast != 0) & (
+            (~right[:, ring]).mean(axis=1) <= border_rate)
+        return holds
+
     def has_border(self, gray: Array, corners: FloatArray, ids: Sequence[int],
                    inverted: bool = False) -> Array:
         """
@@ -51,11 +68,15 @@ class CellReader:
         With ``inverted`` it may be white instead, and the cells as well.
         """
         right, contrast = self._compare(gray, corners, ids)
-        ring = np.ones((self.modules, self.modules), bool)
-        ring[self._border:-self._border, self._border:-self._border] = False
-        share = right[:, ring.ravel()].mean(axis=1)
+        share = right[:, self._ring()].mean(axis=1)
         has: Array = (share >= _LEAST_BORDER) & ((contrast > 0) | inverted)
         return has
+
+    def _ring(self) -> Array:
+        """Return which cells (row by row, bool) are the border's."""
+        ring = np.ones((self.modules, self.modules), bool)
+        ring[self._border:-self._border, self._border:-self._border] = False
+        return ring.ravel()
 
     def _compare(self, gray: Array, corners: FloatArray, ids: Sequence[int]
                  ) -> tuple[Array, FloatArray]:

@@ -9,6 +9,8 @@ import numpy as np
 from camws_bridge.models import Array, Detection
 from camws_bridge.vision.cells import CellReader
 
+# The share of the bits that a dictionary can correct which is corrected.
+CORRECTION_RATE = 0.6
 # What every supported OpenCV needs to find all markers: 4.12 to 5.0 drop a whole group of
 # candidates when its largest lies near the image's edge, and 5.0's own bit threshold costs recall.
 # Two windows of the adaptive threshold find what OpenCV's three do, in less time.
@@ -16,7 +18,7 @@ _ROBUST = {'minMarkerDistanceRate': 0.05, 'minDistanceToBorder': 1, 'validBitIdT
            'adaptiveThreshWinSizeMin': 7, 'adaptiveThreshWinSizeMax': 23,
            'adaptiveThreshWinSizeStep': 16, 'adaptiveThreshConstant': 7.0,
            'perspectiveRemovePixelPerCell': 4, 'perspectiveRemoveIgnoredMarginPerCell': 0.25,
-           'errorCorrectionRate': 0.6,
+           'errorCorrectionRate': CORRECTION_RATE,
            # OpenCV's own 0.3 leaves a window of 1 px on small markers, which doubles the error
            # of their corners (the spelling is OpenCV's).
            'relativeCornerRefinmentWinSize': 0.7}
@@ -107,6 +109,8 @@ class MarkerDetector:
 
         ``min_perimeter_px`` replaces the detector's own for this image.
         """
+        if not gray.size:
+            return ()
         self._look_for((min_perimeter_px or self._min_perimeter_px) / max(gray.shape))
         corners, ids, _ = self._detector.detectMarkers(gray)
         if ids is None:

@@ -36,6 +36,8 @@ _FLOOR = 0.15
 _LEAST_STEP, _LEAST_CONTRAST = 0.4, 8.0
 # An edge counts that this share of its points support, scattered by no more than so many px.
 _LEAST_SUPPORT, _LARGEST_SCATTER = 0.5, 0.5
+# Points further off a line than so many times half of the others weigh little.
+_ROUGH = 3.0
 # Corners that move further than the larger of these (px, share of the side) were no such corners.
 _FARTHEST_PX, _FARTHEST_SHARE = 4.0, 0.12
 # Where that gives no corner: further passes, the share of points that is enough in them, and the
@@ -381,6 +383,7 @@ def _lines(x: FloatArray, offset: FloatArray, weight: FloatArray
     """
     robust = weight
     scale = 1.0
+    middle = len(x) // 2
     for _ in range(4):
         total = robust.sum(axis=-1) + 1e-9
         mean_x, mean_y = robust @ x / total, (robust * offset).sum(axis=-1) / total
@@ -391,6 +394,10 @@ def _lines(x: FloatArray, offset: FloatArray, weight: FloatArray
         squared = residual * residual
         scatter = np.sqrt((robust * squared).sum(axis=-1) / total)
         scale = np.maximum(0.12, np.minimum(3.0 * scatter, 0.5 * scale))
+        # Half of the points agree within this: where an edge is rough all along (stairs of a
+        # picture made smaller, sharpening, bent paper), narrow limits would follow one stair.
+        half = np.partition(np.where(weight > 0, squared, np.inf), middle, axis=-1)[..., middle]
+        scale = np.maximum(scale, np.minimum(_ROUGH * np.sqrt(half), _LARGEST_SCATTER))
         close = 1 / (1 + squared / (scale * scale)[..., None])
         robust = weight * close * close
     support = robust.sum(axis=-1) / len(x)

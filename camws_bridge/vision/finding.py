@@ -1,19 +1,21 @@
 """The front end: image after image to markers with corners as good as their edges allow."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
 from camws_bridge.models import Array, CameraModel, Detection, FloatArray
 from camws_bridge.vision.cells import CellReader
 from camws_bridge.vision.detection import (
-    get_dictionary, MarkerDetector, PyramidDetector)
+    CORRECTION_RATE, get_dictionary, MarkerDetector, PyramidDetector)
 from camws_bridge.vision.edges import EdgeShift, measure_shift, refine_corners, RefinedCorners
 from camws_bridge.vision.tracking import Searcher, Tracker, TrackingOptions
 
 # A marker that is followed may be this far (px) from where it is expected.
 _FOLLOWED_REACH_PX = 6.0
+# The share of a border's cells that may be wrong: OpenCV's own.
+_BORDER_RATE = 0.35
 # Refined again when what the same image taught about its edge shift differs by more (px).
 _SHIFT_CHANGE_PX = 0.02
 
@@ -48,6 +50,9 @@ class MarkerFinder:
             else MarkerDetector(dictionary, own, min_perimeter_px, parameters))
         self._tracker = Tracker(
             search, MarkerDetector(dictionary, own, min_perimeter_px, follow), tracking)
+        self._rates = (float(parameters.get('errorCorrectionRate', CORRECTION_RATE)),
+                       tracking.error_correction_rate)
+        self._border_rate = float(parameters.get('maxErroneousBitsInBorderRate', _BORDER_RATE))
         self._learn_shift = learn_shift
         self.edge_shift = EdgeShift()
 
@@ -55,11 +60,35 @@ class MarkerFinder:
         """
         Return every marker of the next image (h, w, uint8), by id; an id may stand twice.
 
-        With ``camera`` edges are straight as the lens bends them.
+        With ``camera`` edges are straight as the lens bends them. Raises ValueError for an image
+        of another kind.
         """
-        if not self._by_edges:
-            return self._tracker.detect(gray)
+        if gray.ndim != 2 or gray.dtype != np.uint8:
+            raise ValueError(f'an image of shape {gray.shape}, {gray.dtype} is not allowed; '
+                             'allowed: (height, width), uint8')
+        known = frozenset(self._tracker.ids())
+        found = self._find(gray, camera) if self._by_edges else self._tracker.detect(gray)
+        holds = self._holds(gray, found, known)
+        self._tracker.correct([one if is_one else None for one, is_one in zip(found, holds)])
+        return tuple(one for one, is_one in zip(found, holds) if is_one)
 
+    def _holds(self, gray: Array, found: Sequence[Detection], known: Set[int]) -> Array:
+        """
+        Tell which detections are the markers they are said to be, by their own corners.
+
+        OpenCV 5 counts a cell that is half white as right, whatever it should be, and finds
+        markers in anything that has corners.
+        """
+        if not found:
+            return np.zeros(0, bool)
+        searched, followed = self._rates
+        return self._cells.holds(
+            gray, _stack([one.corners for one in found]), [one.marker_id for one in found],
+            np.array([followed if one.marker_id in known else searched for one in found]),
+            self._border_rate)
+
+    def _find(self, gray: Array, camera: CameraModel | None) -> Sequence[Detection]:
+        """Return all markers, their corners refined by their edges."""
         def follow(expected: Sequence[Detection]) -> list[Detection | None]:
             return self._follow(gray, camera, expected)
 
@@ -71,8 +100,7 @@ class MarkerFinder:
             refined[index] = detection
         if self._learn_shift and self._tracker.searched > searched:
             refined = self._learn(gray, camera, refined)
-        self._tracker.correct(refined)
-        return tuple(refined)
+        return refined
 
     def _follow(self, gray: Array, camera: CameraModel | None, expected: Sequence[Detection]
                 ) -> list[Detection | None]:

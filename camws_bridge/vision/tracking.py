@@ -136,12 +136,14 @@ class Tracker:
         self._remember(found)
         return found
 
-    def correct(self, refined: Sequence[Detection]) -> None:
-        """Take better corners of what ``detect`` just returned, in the same order."""
-        for index, found in enumerate(refined[:len(self._tracks)]):
-            track = self._tracks[index]
-            if found.marker_id == track.marker_id:
-                self._tracks[index] = _Track(track.marker_id, found.corners, track.velocity)
+    def correct(self, refined: Sequence[Detection | None]) -> None:
+        """Take better corners of what ``detect`` just returned, in the same order; forget None."""
+        self._tracks = [_Track(track.marker_id, found.corners, track.velocity)
+                        for track, found in zip(self._tracks, refined) if found is not None]
+
+    def ids(self) -> list[int]:
+        """Return the ids of the markers that are followed."""
+        return [track.marker_id for track in self._tracks]
 
     def _must_search(self, expected: Sequence[_Track]) -> bool:
         if not expected or self._patience > 0:

@@ -21,10 +21,15 @@ sys.exit(main(sys.argv[1:]))
 '''
 
 
-def test_only_names_of_commands_are_for_them():
-    assert all(table.is_command([name]) for name in (*table.COMMANDS, '--help'))
-    for arguments in ([], ['--ros-args', '-p', 'port:=0'], ['boards'], ['--ros-args', 'board']):
+def test_options_are_for_the_node_and_names_for_commands():
+    assert all(table.is_command([name]) for name in (*table.COMMANDS, '--help', 'boards'))
+    for arguments in ([], ['--ros-args', '-p', 'port:=0'], ['--ros-args', 'board']):
         assert not table.is_command(arguments)
+
+
+def test_a_misspelt_command_starts_nothing(capsys):
+    assert main(['boards', '--file', 'board.yaml']) == 2
+    assert "'boards'; there are: board, check-board, token" in capsys.readouterr().err
 
 
 def test_help_lists_every_command(capsys):

@@ -1,4 +1,5 @@
 from builders import DICTIONARY, facing, make_camera, marker_sheet, render
+import cv2
 import numpy as np
 import pytest
 
@@ -69,3 +70,29 @@ def test_a_border_is_black_all_round_or_white_on_request():
     around = CORNERS.mean(axis=1) + (CORNERS - CORNERS.mean(axis=1)) * 1.45
     assert not reader.has_border(gray, around, [7]).any()
     assert reader.has_border(gray, np.zeros((0, 4, 2)), []).shape == (0,)
+
+
+def test_as_many_cells_may_be_wrong_as_the_dictionary_corrects():
+    reader = make_reader()
+    whole = look(7)
+    correctable = get_dictionary(DICTIONARY).maxCorrectionBits
+    unit = cv2.getPerspectiveTransform(
+        np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32), CORNERS[0].astype(np.float32))
+
+    def spoiled(cells):
+        gray = whole.copy()
+        for x, y in cells:
+            square = np.array([[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]]) / reader.modules
+            patch = cv2.perspectiveTransform(square[None], unit)[0]
+            mask = cv2.fillConvexPoly(np.zeros_like(gray), patch.round().astype(np.int32), 1) > 0
+            gray[mask] = 255 - gray[mask]
+        return gray
+
+    inside = [(1 + index % 5, 1 + index // 5) for index in range(correctable + 1)]
+    for rate, count in ((0.0, 0), (1.0, correctable)):
+        for wrong, expected in ((count, True), (count + 1, False)):
+            gray = spoiled(inside[:wrong])
+            assert reader.holds(gray, CORNERS, [7], np.array([rate]), 0.35).tolist() == [expected]
+    border = [(index, 0) for index in range(7)] + [(0, index) for index in range(1, 7)]
+    assert reader.holds(spoiled(border[:8]), CORNERS, [7], np.array([0.0]), 0.35).all()
+    assert not reader.holds(spoiled(border[:9]), CORNERS, [7], np.array([0.0]), 0.35).any()

@@ -89,6 +89,18 @@ def test_without_a_camera_lines_are_those_of_the_image():
     assert distances(found.corners, truth).max() < 0.12
 
 
+def test_edges_with_stairs_are_edges_still():
+    # As in pictures that were made smaller by leaving out pixels: rough all along.
+    gray, _, truth = look('plumb_bob-0')
+    scale = 0.43
+    smaller = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    # Pixel i shows what stood at floor(i / scale), on average half a pixel before i / scale.
+    expected = (truth + 0.5) * scale
+    found = refine_corners(smaller, roughly(expected))
+    assert found.by_edges.all()
+    assert np.median(distances(found.corners, expected)) < 0.2
+
+
 def test_a_hidden_corner_falls_back_and_the_others_stay():
     gray, camera, truth = look()
     x, y = truth[0, 1].round().astype(int)

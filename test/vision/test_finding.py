@@ -5,6 +5,7 @@ import pytest
 
 from camws_bridge.vision.boards import marker_square
 from camws_bridge.vision.camera import project_points
+from camws_bridge.vision.detection import get_dictionary
 from camws_bridge.vision.finding import MarkerFinder
 from camws_bridge.vision.geometry import transform_points
 from camws_bridge.vision.tracking import TrackingOptions
@@ -80,3 +81,49 @@ def test_without_a_camera_corners_are_still_refined():
 def test_nothing_is_found_in_an_empty_image():
     finder = MarkerFinder(DICTIONARY)
     assert finder.find(np.full((120, 160), 90, np.uint8), CAMERA) == ()
+
+
+def test_a_square_of_half_white_cells_is_no_marker():
+    # OpenCV 5 counts each of them as right, whatever it should be.
+    side, module = 7, 16
+    picture = np.full((200, 240), 255, np.uint8)
+    square = picture[40:40 + side * module, 60:60 + side * module]
+    square[:] = 0
+    inside = square[module:-module, module:-module]
+    inside[:, np.arange(inside.shape[1]) % module >= module // 2] = 255
+    for refinement in ('edges', 'subpix'):
+        finder = MarkerFinder(DICTIONARY, refinement)
+        assert [finder.find(picture) for _ in range(2)] == [(), ()]
+
+
+def test_a_marker_with_dirt_on_it_is_one_still():
+    picture = np.full((200, 240), 255, np.uint8)
+    picture[40:152, 60:172] = cv2.aruco.generateImageMarker(get_dictionary(DICTIONARY), 3, 112)
+    # A white speck on the border and one cell inside of the other colour.
+    picture[40 + 34:40 + 46, 60 + 3:60 + 14] = 255
+    cell = picture[40 + 34:40 + 46, 60 + 34:60 + 46]
+    cell[:] = 255 - cell
+    found, = MarkerFinder(DICTIONARY).find(picture)
+    assert found.marker_id == 3
+
+
+@pytest.mark.parametrize('refinement', ['edges', 'subpix', 'contour', 'none'])
+def test_images_without_room_for_a_marker_hold_none(refinement):
+    for shape in ((0, 0), (0, 5), (1, 1), (1, 50), (2, 2), (3000, 3)):
+        assert MarkerFinder(DICTIONARY, refinement).find(np.zeros(shape, np.uint8)) == ()
+
+
+@pytest.mark.parametrize('image', [np.zeros((40, 50, 3), np.uint8), np.zeros((40, 50), np.uint16)])
+def test_images_of_another_kind_are_refused_by_name(image):
+    with pytest.raises(ValueError, match=r'40, 50.*allowed: \(height, width\), uint8'):
+        MarkerFinder(DICTIONARY).find(image)
+
+
+def test_images_need_not_be_contiguous():
+    gray, _ = look(0)
+    plain = MarkerFinder(DICTIONARY).find(gray)
+    wide = np.repeat(gray, 2, axis=1)[:, ::2]
+    for image in (wide, np.asfortranarray(gray)):
+        found = MarkerFinder(DICTIONARY).find(image)
+        assert len(found) == len(plain) == 2
+        np.testing.assert_allclose(found[0].corners, plain[0].corners, atol=1e-6)
