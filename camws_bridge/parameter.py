@@ -18,9 +18,8 @@ class Parameter:
     What is allowed for one parameter.
 
     ``live`` parameters take effect while the bridge runs; the value of a ``secret`` one is never
-    shown. ``check`` raises ValueError with the
-    reason for a value that the range cannot exclude. ``numerals``: a whole number is as good as
-    its text, since ROS reads ``7`` as a number.
+    shown. ``check`` raises ValueError with the reason for a value that the range cannot exclude.
+    ``numerals``: a whole number is as good as its text, since ROS reads ``7`` as a number.
     """
 
     name: str
@@ -44,9 +43,9 @@ class Parameter:
                  'str': 'text', 'strings': 'a list of texts', 'floats': 'a list of numbers'}
         text = words[self.kind]
         if self.least is not None and self.most is not None:
-            text += f' from {self.least:g} to {self.most:g}'
+            text += f' from {_plain(self.least)} to {_plain(self.most)}'
         elif self.least is not None:
-            text += f' from {self.least:g} on'
+            text += f' from {_plain(self.least)} on'
         return text
 
     def validate(self, value: Any) -> Any:
@@ -70,6 +69,11 @@ class Parameter:
             return True
         return ((self.least is None or value >= self.least)
                 and (self.most is None or value <= self.most))
+
+
+def _plain(number: float) -> str:
+    """Return a number as people write it, without an exponent."""
+    return f'{number:f}'.rstrip('0').rstrip('.')
 
 
 def _to_bool(value: Any) -> bool | None:

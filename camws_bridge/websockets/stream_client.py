@@ -84,11 +84,6 @@ class StreamClient:
         """
         return not self._is_busy() and self._is_in_time(now)
 
-    @property
-    def last_seq(self) -> int:
-        """The number of the newest image the client was offered; -1: none."""
-        return self._last_seq
-
     def busy_seconds(self, now: float) -> float:
         """Return for how long in all the client could not be sent anything (seconds)."""
         return self._busy_seconds + (0.0 if self._busy_since is None else now - self._busy_since)
