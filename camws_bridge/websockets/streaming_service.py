@@ -232,20 +232,19 @@ class StreamingService:
 
     def _deliver(self) -> None:
         """Broadcast what was made since the last time, poses before pictures."""
-        messages = self._outbox.take_all()
-        for message in messages.values():
-            if message.content_type == json_service.JSON:
-                self._guarded('deliver', partial(self._deliver_text, message))
-        for message in messages.values():
-            if message.content_type != json_service.JSON:
-                self._guarded('deliver', partial(self._deliver_bytes, message))
+        messages = sorted(self._outbox.take_all().values(), key=_is_picture)
+        with self._metrics.stage_seconds.labels('deliver').time():
+            for message in messages:
+                try:
+                    self._deliver_one(message)
+                except Exception as error:  # one message's failure is never another's
+                    self._note_failure('deliver', error)
 
-    def _deliver_text(self, message: Message) -> None:
-        self._connections.broadcast_text(message.variant, message)
-        self._newest.keep(message)
-
-    def _deliver_bytes(self, message: Message) -> None:
-        self._connections.broadcast_bytes(message.variant, message)
+    def _deliver_one(self, message: Message) -> None:
+        if _is_picture(message):
+            self._connections.broadcast_bytes(message.variant, message)
+        else:
+            self._connections.broadcast_text(message.variant, message)
         self._newest.keep(message)
 
     # -- R, the ROS thread --------------------------------------------------------------------
@@ -383,7 +382,10 @@ class StreamingService:
             context.give_back(variant)
             return
         self._metrics.messages_produced.labels(variant.stream_id).inc()
-        self._guarded('hand_over', partial(self._hand_over, variant, message))
+        try:
+            self._hand_over(variant, message)
+        except Exception as error:  # the next message may find its way again
+            self._note_failure('hand_over', error)
 
     def _message(self, context: FrameContext, variant: Variant) -> Message | None:
         if variant.stream_id in json_service.OBJECTS:
@@ -401,11 +403,11 @@ class StreamingService:
             try:
                 return make()
             except Exception as error:  # one product's failure is never another's
-                self._metrics.processing_errors.labels(stage).inc()
-                self._log_failure(stage, error)
+                self._note_failure(stage, error)
                 return None
 
-    def _log_failure(self, stage: str, error: Exception) -> None:
+    def _note_failure(self, stage: str, error: Exception) -> None:
+        self._metrics.processing_errors.labels(stage).inc()
         now = time.monotonic()
         if now - self._logged.get(stage, -_LOG_EVERY) >= _LOG_EVERY:
             self._logged[stage] = now
@@ -423,6 +425,10 @@ class StreamingService:
                 # What lies in the outbox would keep the loop from ever being woken again.
                 self._outbox.take_all()
                 raise
+
+
+def _is_picture(message: Message) -> bool:
+    return message.content_type != json_service.JSON
 
 
 def _first_colours(wanted: Sequence[Variant]) -> list[Variant]:
