@@ -27,7 +27,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         'same run: a table on the terminal, everything in a JSON file. Exit code: 0 when every '
         'target is met, 1 when one is missed, 2 when something could not be measured.')
     parser.add_argument('--quick', action='store_true',
-                        help='under two minutes instead of twenty: fewer sizes and seconds')
+                        help='three minutes instead of sixteen: fewer sizes and seconds')
     parser.add_argument('--only', action='append', choices=sorted(MEASURES), metavar='MEASURE',
                         help='only this one, may be given several times: ' + ', '.join(MEASURES))
     parser.add_argument('--json', type=Path, default=BUILD / 'streaming.json', metavar='PATH',
